@@ -1,0 +1,69 @@
+"""The errors of the inside.
+
+::
+
+    MonitoringError
+    ├── InvalidEvent       a foreign message that is not an event of ours (the peer misbehaved)
+    ├── InvalidTopic       a topic nobody could have meant (our caller's mistake)
+    ├── InvalidCursor      a cursor that cannot be read
+    ├── InvalidFlags       a flag file that was refused, with the line
+    ├── Unreachable        a backend that cannot be reached now; trying again may help
+    └── Refused            a backend that answered no (key, permission, schema); trying again will not help
+"""
+
+from __future__ import annotations
+
+
+class MonitoringError(Exception):
+    """Base of every error this package raises."""
+
+
+class InvalidEvent(MonitoringError):  # noqa: N818 - named for what it is, like the others of the tree
+    """A message that is not an event; ``reason`` says which rule it breaks."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"not an event: {reason}")
+        self.reason = reason
+
+
+class InvalidTopic(MonitoringError):  # noqa: N818
+    """A topic that cannot be parsed."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(
+            f"topic {text!r}: {reason}; use global, devices.NAME, categories.NAME or metrics.NAME (* for any)"
+        )
+        self.text = text
+        self.reason = reason
+
+
+class InvalidCursor(MonitoringError):  # noqa: N818
+    """A cursor that cannot be read."""
+
+
+class InvalidFlags(MonitoringError):  # noqa: N818
+    """A flag file that was refused. ``line`` counts from 1; 0 when no line is to blame."""
+
+    def __init__(self, reason: str, *, line: int = 0) -> None:
+        super().__init__(f"line {line}: {reason}" if line else reason)
+        self.reason = reason
+        self.line = line
+
+
+class Unreachable(MonitoringError):  # noqa: N818
+    """A backend that cannot be reached now."""
+
+    def __init__(self, backend: str, reason: str) -> None:
+        super().__init__(f"{backend} cannot be reached: {reason}")
+        self.backend = backend
+        self.reason = reason
+
+
+class Refused(MonitoringError):  # noqa: N818
+    """A backend that refused us; ``hint`` says what to change."""
+
+    def __init__(self, backend: str, reason: str, hint: str = "") -> None:
+        super().__init__(f"{backend} refused: {reason}" + (f"; {hint}" if hint else ""))
+        self.backend = backend
+        self.reason = reason
+        self.hint = hint

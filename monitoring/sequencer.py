@@ -1,0 +1,159 @@
+"""The sequencer: events from any number of sources in, each event once and in order out.
+
+Pure. Per stream it knows the last delivered position and holds events that came too early. What lies between is a
+*hole*: the caller fetches history and calls ``fill``, which is authoritative: whatever history does not have either
+becomes an explicit Gap, and the held events go out. Duplicates are dropped and counted.
+
+How epochs follow each other: the first event of an epoch names the last position of the epoch before. A reader that
+stands exactly there goes on; a reader that stands before it has a hole; so a change of owner is never mistaken for
+one, and never hides one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from monitoring.cursor import Cursor
+from monitoring.events import BEGINNING, Event, Position, StreamId
+from monitoring.service import Gap
+
+
+@dataclass(slots=True)
+class _Stream:
+    position: Position
+    new: bool  # unknown to the client: whatever history begins with is its beginning, not a gap
+    held: dict[Position, Event] = field(default_factory=dict)
+
+
+class Sequencer:
+    """Orders the events of many streams for one client. Not thread-safe.
+
+    ``since`` is what the client has. At most ``max_held`` early events are kept over all streams; beyond that they
+    are dropped and counted, which loses nothing: the hole stays open and ``fill`` brings them from history.
+    """
+
+    def __init__(self, since: Mapping[StreamId, Position] | None = None, *, max_held: int = 20_000) -> None:
+        self._streams = {stream: _Stream(position, new=False) for stream, position in (since or {}).items()}
+        self._max_held = max_held
+        self._held = 0
+        self.duplicates = 0
+        """Events dropped because they had been delivered, or were held, already."""
+        self.overflowed = 0
+        """Early events dropped because too many were held; history has them."""
+
+    @property
+    def cursor(self) -> Cursor:
+        """What has been delivered so far."""
+        return Cursor(
+            {name: stream.position for name, stream in self._streams.items() if stream.position > BEGINNING}
+        )
+
+    @property
+    def holes(self) -> Cursor:
+        """The streams with held events that cannot go out yet, at the position after which history is needed."""
+        return Cursor({name: stream.position for name, stream in self._streams.items() if stream.held})
+
+    def position(self, stream: StreamId) -> Position:
+        """Return the last delivered position of a stream; BEGINNING when nothing was delivered."""
+        known = self._streams.get(stream)
+        return known.position if known else BEGINNING
+
+    def offer(self, event: Event) -> list[Event]:
+        """Take an event as it came in, from any source; return what can be delivered now, in order."""
+        stream = self._streams.get(event.stream)
+        if stream is None:
+            stream = self._streams[event.stream] = _Stream(BEGINNING, new=True)
+        if event.position <= stream.position or event.position in stream.held:
+            self.duplicates += 1
+            return []
+        if not _follows(event, stream.position):
+            if self._held >= self._max_held:
+                self.overflowed += 1
+                # One held event marks the hole, so that it is found and filled.
+                if stream.held:
+                    return []
+            stream.held[event.position] = event
+            self._held += 1
+            return []
+        stream.position, stream.new = event.position, False
+        return [event, *self._release(stream)]
+
+    def fill(
+        self, name: StreamId, history: Iterable[Event], upto: Position | None = None
+    ) -> list[Event | Gap]:
+        """Take the history of one stream: all that is retained after its position, in order, without omissions.
+
+        ``upto`` is the stream's head at the moment the history was read, when the history reaches that far: what is
+        missing before it is gone, and is told as a Gap. Returns what can be delivered now.
+        """
+        stream = self._streams.get(name)
+        if stream is None:
+            stream = self._streams[name] = _Stream(BEGINNING, new=True)
+        out: list[Event | Gap] = []
+        for event in history:
+            if event.position <= stream.position:
+                self.duplicates += 1
+                continue
+            if not _follows(event, stream.position) and not stream.new:
+                out += _gaps(name, stream.position, event)
+            stream.position, stream.new = event.position, False
+            out.append(event)
+            if stream.held.pop(event.position, None):
+                self._held -= 1
+        if upto is not None and upto > stream.position:
+            if not stream.new:
+                out += _gaps_upto(name, stream.position, upto)
+            stream.position, stream.new = upto, False
+        self._discard_passed(stream)
+        out += self._release(stream)
+        return out
+
+    def _release(self, stream: _Stream) -> list[Event]:
+        """Take held events that now follow on."""
+        out: list[Event] = []
+        while stream.held:
+            following = stream.held.pop(Position(stream.position.epoch, stream.position.seq + 1), None)
+            if following is None:
+                opened = min(stream.held)
+                if not _follows(stream.held[opened], stream.position):
+                    break
+                following = stream.held.pop(opened)
+            self._held -= 1
+            stream.position = following.position
+            out.append(following)
+        return out
+
+    def _discard_passed(self, stream: _Stream) -> None:
+        """Drop held events that history has gone past."""
+        for position in [position for position in stream.held if position <= stream.position]:
+            del stream.held[position]
+            self._held -= 1
+            self.duplicates += 1
+
+
+def _follows(event: Event, position: Position) -> bool:
+    """Tell whether the event is the very next one after the position."""
+    if event.epoch == position.epoch:
+        return event.seq == position.seq + 1
+    return event.epoch > position.epoch and event.previous == position
+
+
+def _gaps(stream: StreamId, position: Position, event: Event) -> list[Gap]:
+    """Name what lies between a position and the next event that history has."""
+    if event.epoch == position.epoch:
+        return [Gap(stream, event.epoch, position.seq + 1, event.seq - 1)]
+    previous = event.previous
+    if previous is not None and previous.epoch == position.epoch:
+        return [Gap(stream, position.epoch, position.seq + 1, previous.seq)]
+    gaps = [Gap(stream, position.epoch, position.seq + 1, None)]
+    if event.seq > 1:
+        gaps.append(Gap(stream, event.epoch, 1, event.seq - 1))
+    return gaps
+
+
+def _gaps_upto(stream: StreamId, position: Position, head: Position) -> list[Gap]:
+    """Name what lies between a position and a head whose events are all gone."""
+    if head.epoch == position.epoch:
+        return [Gap(stream, head.epoch, position.seq + 1, head.seq)]
+    return [Gap(stream, position.epoch, position.seq + 1, None), Gap(stream, head.epoch, 1, head.seq)]

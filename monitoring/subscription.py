@@ -1,0 +1,99 @@
+"""A subscription: an async iterator with an owner, a bounded buffer, and a visible state."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+T = TypeVar("T")
+
+_BUFFER = 2048
+"""Items a consumer may be behind before its feed waits for it."""
+
+
+class Subscription(Generic[T]):
+    """Items of one feed, for one consumer.
+
+    The feed is a coroutine that this object runs and cancels: it calls ``put`` for each item and waits while the
+    buffer is full, so a slow consumer slows only its own feed. ``live`` says whether the feed is at this moment
+    connected and up to date. Iteration ends when ``close`` is called and raises what the feed raised; cancelling a
+    reader loses no item. The feed begins with the object, so make it inside a running event loop.
+    """
+
+    def __init__(self, feed: Callable[[Subscription[T]], Awaitable[None]], *, buffer: int = _BUFFER) -> None:
+        self._items: deque[T] = deque()
+        self._buffer = buffer
+        self._wake = asyncio.Event()  # there are items, or the feed ended
+        self._room = asyncio.Event()
+        self._room.set()
+        self._live = asyncio.Event()
+        self._task = asyncio.ensure_future(
+            feed(self)
+        )  # owned: ended by close(), its error raised by iteration
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, _: asyncio.Future[None]) -> None:
+        self._live.clear()
+        self._wake.set()
+
+    @property
+    def live(self) -> bool:
+        """Whether the feed is connected and up to date."""
+        return self._live.is_set()
+
+    @live.setter
+    def live(self, live: bool) -> None:
+        """Set by the feed when its connection becomes live, or stops being so."""
+        if live:
+            self._live.set()
+        else:
+            self._live.clear()
+
+    async def wait_live(self) -> None:
+        """Wait until the feed is live; raises what ended the feed, if it ends first."""
+        waiter = asyncio.ensure_future(self._live.wait())
+        try:
+            await asyncio.wait({waiter, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiter.cancel()
+        if self._task.done():
+            self._task.result()
+
+    async def put(self, item: T) -> None:
+        """Hand an item to the consumer; waits while the consumer is behind."""
+        while len(self._items) >= self._buffer:
+            self._room.clear()
+            await self._room.wait()
+        self._items.append(item)
+        self._wake.set()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        while not self._items:
+            if self._task.done():
+                if not self._task.cancelled():
+                    self._task.result()
+                raise StopAsyncIteration
+            self._wake.clear()
+            await self._wake.wait()
+        item = self._items.popleft()
+        self._room.set()
+        return item
+
+    async def close(self) -> None:
+        """Stop the feed and end the iteration after what is buffered; safe to call twice."""
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
