@@ -134,7 +134,7 @@ def uuid7(unix_ms: int, random: int) -> UUID:
 
 def format_time(at: datetime) -> str:
     """Return a time as RFC 3339 in UTC with microseconds, for example ``2026-11-21T08:00:00.000000Z``."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return at.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def to_json(event: Event) -> dict[str, Any]:

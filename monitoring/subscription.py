@@ -42,7 +42,7 @@ class Subscription(Generic[T]):
     @property
     def live(self) -> bool:
         """Whether the feed is connected and up to date."""
-        return self._live.is_set()
+        return self._live.is_set() and not self._task.done()
 
     @live.setter
     def live(self, live: bool) -> None:

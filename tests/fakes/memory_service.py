@@ -86,7 +86,9 @@ class MemoryService(MonitoringService):
         while True:
             async with self._changed:
                 out.live = self.up
-                while not self.up or self.stalled or (sequencer is not None and not self._fresh(topics, seen)):
+                while (
+                    not self.up or self.stalled or (sequencer is not None and not self._fresh(topics, seen))
+                ):
                     await self._changed.wait()
                     out.live = self.up
                 heads = {s: p for s, p in self._heads.items() if selects(topics, s)}

@@ -62,7 +62,10 @@ def test_what_history_lost_is_a_gap() -> None:
 def test_a_new_stream_begins_with_its_first_retained_event() -> None:
     sequencer = Sequencer()
     assert sequencer.offer(event(seq=40)) == []
-    assert [e.seq for e in sequencer.fill(S, [event(seq=39), event(seq=40)], upto=Position(1, 40))] == [39, 40]
+    assert [e.seq for e in sequencer.fill(S, [event(seq=39), event(seq=40)], upto=Position(1, 40))] == [
+        39,
+        40,
+    ]
 
 
 def test_a_new_stream_whose_history_is_gone_begins_at_its_head_without_a_gap() -> None:
