@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from realtime import AsyncRealtimeClient, RealtimeSubscribeStates
+from realtime import AsyncRealtimeClient, RealtimePostgresChangesListenEvent, RealtimeSubscribeStates
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from monitoring.errors import InvalidEvent, Refused, Unreachable
@@ -26,6 +26,17 @@ LIVE_SECONDS = 15.0
 """How long a joined channel may take until the server says that its changes flow (2.4 s were seen, cold)."""
 BUFFER = 20_000
 """Events that may wait between the socket and the reader; more are dropped, counted, and read back from history."""
+
+_TRANSIENT = (
+    "RateLimitReached",
+    "Initializing",
+    "Restarting",
+    "UnableToConnect",
+    "Too many",
+    "Database",
+    "restart",
+)
+"""Words of Realtime's errors (ERROR_CODES of its source) that say "not now" rather than "not you"."""
 
 _COLUMNS = {Field.DEVICE: "device", Field.CATEGORY: "category", Field.METRIC_TYPE: "metric_type"}
 
@@ -93,12 +104,12 @@ async def connected(
     )
     feed = Feed()
     live = asyncio.Event()
-    refusal: list[str] = []
+    failure: list[Unreachable | Refused] = []
 
     def on_state(state: RealtimeSubscribeStates, error: Exception | None) -> None:
         if state is not RealtimeSubscribeStates.SUBSCRIBED:
-            refusal.append(str(error or state.value))
-            feed.end(f"the channel went {state.value}" + (f": {error}" if error else ""))
+            failure.append(_failure(state, error))
+            feed.end(failure[-1].reason)
             live.set()
 
     def on_system(payload: Any) -> None:
@@ -115,25 +126,23 @@ async def connected(
             channel.on_system(on_system)
             for filter_ in filters(topics):
                 channel.on_postgres_changes(
-                    "INSERT",
+                    RealtimePostgresChangesListenEvent.Insert,
                     feed.arrived,
                     table="cf_events",
                     schema="public",
-                    filter=filter_,  # type: ignore[arg-type]
+                    filter=filter_,
                 )
             await channel.subscribe(on_state)
             async with asyncio.timeout(LIVE_SECONDS):
                 await live.wait()
-        if refusal:
-            raise Refused(
-                BACKEND, refusal[0], "check that supabase/migrations are applied and the token may read"
-            )
+        if failure:
+            raise failure[0]
         yield feed, client
     finally:
         await _close(client)
 
 
-def filters(topics: Collection[Topic]) -> list[str | None]:
+def filters(topics: Collection[Topic]) -> Sequence[str | None]:
     """Return one Realtime filter a topic; None alone when some topic selects everything."""
     if any(topic.value is None for topic in topics):
         return [None]
@@ -145,6 +154,19 @@ def _quoted(value: str) -> str:
     if any(character in value for character in ',()"\\ '):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return value
+
+
+def _failure(state: RealtimeSubscribeStates, error: Exception | None) -> Unreachable | Refused:
+    """Return our error for a channel that did not become, or did not stay, subscribed."""
+    reason = f"the channel went {state.value}" + (f": {error}" if error else "")
+    told = state is RealtimeSubscribeStates.CHANNEL_ERROR and not isinstance(
+        error, WebSocketException | OSError
+    )
+    if told and not any(word in reason for word in _TRANSIENT):
+        return Refused(
+            BACKEND, reason, "check that supabase/migrations are applied and that the token may read"
+        )
+    return Unreachable(BACKEND, reason)
 
 
 @asynccontextmanager

@@ -8,7 +8,6 @@ short wait for stragglers; and when the feed is silent, the heads say whether it
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
@@ -106,7 +105,7 @@ class SupabaseRealtime(MonitoringService):
         self, topics: frozenset[Topic], since: Cursor | None, out: Subscription[Item]
     ) -> None:
         """Keep a subscription alive: connect, catch up, follow; again and again, without limit."""
-        backoff = Backoff(first=0.2, limit=30.0, random=random.random)
+        backoff = Backoff()
         follower: _Follower | None = None
         while True:
             try:

@@ -2,14 +2,83 @@
 
 from __future__ import annotations
 
-import os
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
+import asyncpg
 import pytest
 
+from embedded.keys import Keys, load_or_create, sign
+from embedded.migrations import apply_migrations
+from embedded.postgres import Postgres
 
-def missing(what: str, provide: str) -> None:
-    """Skip for a part this machine lacks; a failure when CROSSFADE_REQUIRE_ALL=1."""
-    message = f"{what} is not here; {provide}"
-    if os.environ.get("CROSSFADE_REQUIRE_ALL") == "1":
-        pytest.fail(message, pytrace=False)
-    pytest.skip(message)
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass
+class EmbeddedSupabase:
+    """A running embedded Supabase with the migrations applied."""
+
+    postgres: Postgres
+    keys: Keys
+    url: str
+    gateway: subprocess.Popen[str]
+
+    def token(self, role: str = "viewer", seconds: float = 3600) -> str:
+        """Return the access token of a signed-in user with a role in Crossfade."""
+        claims = {
+            "role": "authenticated",
+            "sub": "00000000-0000-4000-8000-000000000001",
+            "exp": int(time.time() + seconds),
+            "app_metadata": {"crossfade_role": role},
+        }
+        return sign(claims, self.keys.jwt_secret)
+
+
+def start_gateway(postgres: Postgres, port: int = 0) -> tuple[subprocess.Popen[str], str]:
+    """Start the Realtime and REST endpoint as a process of its own; returns it and its URL."""
+    command = [
+        *(sys.executable, "-m", "embedded.gateway", "--port", str(port)),
+        *("--keys", str(postgres.data_dir / "supabase")),
+        *("--pg-socket-dir", str(postgres.socket_dir), "--pg-port", str(postgres.port)),
+    ]
+    with (postgres.data_dir / "gateway.log").open("a") as log:
+        gateway = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT)
+    assert gateway.stdout is not None
+    line = gateway.stdout.readline()
+    assert line.startswith("listening on "), f"the gateway did not start: {line!r}"
+    return gateway, line.removeprefix("listening on ").strip()
+
+
+@pytest.fixture(scope="session")
+def embedded_supabase(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedSupabase]:
+    """One embedded Supabase for a whole test process; tests keep apart by the names of their devices."""
+    postgres = Postgres(tmp_path_factory.mktemp("supabase"), port=0, durable=False)
+    postgres.prepare()
+    postgres.start()
+
+    async def migrate() -> None:
+        connection = await asyncpg.connect(postgres.dsn())
+        try:
+            await apply_migrations(connection, ROOT / "supabase" / "migrations")
+        finally:
+            await connection.close()
+
+    try:
+        asyncio.run(migrate())
+        gateway, url = start_gateway(postgres)
+        try:
+            yield EmbeddedSupabase(postgres, load_or_create(postgres.data_dir / "supabase"), url, gateway)
+        finally:
+            gateway.terminate()
+            gateway.wait(10)
+            if gateway.stdout is not None:
+                gateway.stdout.close()
+    finally:
+        postgres.stop()
+        postgres.remove()

@@ -1,0 +1,242 @@
+"""Flags from a file on disk: watched by polling, written atomically.
+
+A change is seen by inode, size, times and, when any of these differs, by content; polling because file notifications
+do not work on every file system and mount. A file that is refused leaves the last good flags in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from adapters.errors import AdapterError
+from monitoring.errors import InvalidFlags
+from monitoring.flags.loading import MAX_CHARACTERS, load
+from monitoring.flags.model import Flags
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+POLL_SECONDS = 0.25
+
+_MAX_BYTES = 4 * MAX_CHARACTERS  # UTF-8
+_RACY_NANOSECONDS = 2_000_000_000
+"""A file changed this recently is read again although its times look the same: clocks of file systems are coarse."""
+
+_log = logging.getLogger(__name__)
+
+_Signature = tuple[int, int, int, int]
+
+
+class FlagFileError(AdapterError):
+    """Base of what can go wrong with writing a flag file; ``path`` names it."""
+
+    def __init__(self, path: Path, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = path
+
+
+class FlagFileConflict(FlagFileError):  # noqa: N818 - named for what it is, like the port's errors
+    """Somebody else changed the file since it was read; nothing was written."""
+
+
+class FlagFileUnusable(FlagFileError):  # noqa: N818
+    """The file cannot be read or written."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one look at the file found."""
+
+    signature: _Signature | None
+    digest: bytes
+    flags: Flags | None
+    problem: str | None
+    settled: bool  # the signature alone will show the next change
+
+
+class FlagFile:
+    """The flags of a file, kept up to date by ``run``.
+
+    Until the first look, and while there has never been a good file, everybody is served by the legacy server.
+    Belongs to one event loop; ``refresh`` alone serves programs without one.
+    """
+
+    def __init__(self, path: Path, *, poll_seconds: float = POLL_SECONDS) -> None:
+        self.path = path
+        self._poll_seconds = poll_seconds
+        self._flags = Flags()
+        self._problem: str | None = None
+        self._last: _Look | None = None
+        self._revision = 0
+        self._loaded = False
+        self._changed = asyncio.Event()
+
+    def current(self) -> Flags:
+        """Return the last good flags."""
+        return self._flags
+
+    def problem(self) -> str | None:
+        """Return what is wrong with the file now, with the line, in one sentence; None when nothing is."""
+        return self._problem
+
+    @property
+    def revision(self) -> int:
+        """How many times flags that differ were accepted; 0 before the first."""
+        return self._revision
+
+    def refresh(self) -> Flags:
+        """Look at the file now, blocking, and return the flags in force."""
+        self._accept(self._look())
+        return self._flags
+
+    async def run(self) -> NoReturn:
+        """Watch the file until cancelled; reading and parsing happen in a thread."""
+        while True:
+            self._accept(await asyncio.to_thread(self._look))
+            await asyncio.sleep(self._poll_seconds)
+
+    async def changes(self, after_revision: int) -> int:
+        """Wait until a revision later than ``after_revision`` is in force and return its number."""
+        while self._revision <= after_revision:
+            await self._changed.wait()
+        return self._revision
+
+    def _look(self) -> _Look | None:
+        """Read the file if it may have changed; None when it has not."""
+        last = self._last
+        try:
+            signature = _signature(self.path.stat())
+            if last is not None and last.settled and last.signature == signature:
+                return None
+            data = _read(self.path)
+        except FileNotFoundError:
+            return _Look(None, b"missing", None, f"{self.path} is not there", settled=True)
+        except OSError as error:
+            reason = f"{self.path} cannot be read: {error.strerror or error}"
+            return _Look(None, reason.encode(), None, reason, settled=False)
+        settled = time.time_ns() - max(signature[2], signature[3]) > _RACY_NANOSECONDS
+        digest = hashlib.sha256(data).digest()
+        if last is not None and last.digest == digest:
+            return _Look(signature, digest, last.flags, last.problem, settled)
+        try:
+            return _Look(signature, digest, load(_decoded(data)), None, settled)
+        except InvalidFlags as error:
+            return _Look(signature, digest, None, f"{self.path}: {error}", settled)
+
+    def _accept(self, look: _Look | None) -> None:
+        if look is None:
+            return
+        known = self._last is not None and self._last.digest == look.digest
+        self._last = look
+        if known:
+            return
+        if look.flags is None:
+            kept = (
+                "the last good flags stay in force" if self._loaded else "everybody is on the legacy server"
+            )
+            self._problem = f"{look.problem}; {kept}"
+            _log.warning("flags refused: %s", self._problem)
+            return
+        if self._problem is not None:
+            _log.info("flags are good again: %s", self.path)
+        self._problem = None
+        if look.flags == self._flags and self._loaded:
+            return  # comments only, or back to what is in force
+        self._flags, self._loaded = look.flags, True
+        self._revision += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+def read(path: Path) -> str:
+    """Return the text of a flag file; raises FlagFileUnusable, or InvalidFlags when it is not UTF-8 text."""
+    try:
+        return _decoded(_read(path))
+    except OSError as error:
+        raise FlagFileUnusable(path, f"cannot be read: {error.strerror or error}") from error
+
+
+def write(path: Path, new_text: str, *, expected: str | None) -> None:
+    """Replace a flag file as a whole, or not at all, keeping its mode and owner.
+
+    ``expected`` is the text that ``new_text`` was made from, None when there was no file; FlagFileConflict when the
+    file says something else by now. A text that would be refused raises InvalidFlags, and a place that cannot be
+    written FlagFileUnusable. Programs that write through here wait for each other.
+    """
+    load(new_text)
+    target = path.resolve()  # a symbolic link stays one
+    try:
+        with _locked(target.parent):
+            try:
+                found = _decoded(_read(target))
+            except FileNotFoundError:
+                found = None
+            if found != expected:
+                raise FlagFileConflict(
+                    path, "was changed by somebody else in the meantime; look at it and try again"
+                )
+            _replace(target, new_text.encode())
+    except OSError as error:
+        raise FlagFileUnusable(path, f"cannot be written: {error.strerror or error}") from error
+
+
+def _replace(target: Path, data: bytes) -> None:
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - it is a descriptor
+            file.write(data)
+            file.flush()
+            try:
+                before = target.stat()
+            except FileNotFoundError:
+                os.fchmod(descriptor, 0o644)
+            else:
+                os.fchmod(descriptor, before.st_mode & 0o7777)
+                with contextlib.suppress(PermissionError):  # only root may give files away
+                    os.fchown(descriptor, before.st_uid, before.st_gid)
+            os.fsync(descriptor)
+        os.replace(temporary, target)  # noqa: PTH105 - the temporary name is text
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)  # noqa: PTH108
+        raise
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock, then make a rename in it durable. The directory is locked to leave no lock file."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _signature(stat: os.stat_result) -> _Signature:
+    """Name a state of a file. The change time too: unlike the modification time nobody can set it back."""
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_MAX_BYTES + 1)
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InvalidFlags("not UTF-8 text", line=line) from None

@@ -1,0 +1,210 @@
+"""The forwarder of the path "legacy": from the owner's spool to the legacy server, over its ``/link``.
+
+On every connect the server states its heads; the link sends what the spool has retained after them, marking what an
+earlier server had acknowledged as history, and then follows the spool. A server that is away delays only this path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from websockets.asyncio.client import ClientConnection, connect
+
+from adapters.backoff import Backoff
+from adapters.legacy_dialect import CONNECTION_ERRORS, Misbehaved, explain
+from adapters.outbox import Outbox
+from legacy_ws.protocol import link
+from monitoring.cursor import Cursor
+from monitoring.errors import Refused
+from monitoring.events import BEGINNING, Event
+
+log = structlog.get_logger("adapters.legacy_link")
+
+_PATH: Final = "legacy"
+_WINDOW = 8
+"""Frames that may be on their way unacknowledged."""
+_ACK_SECONDS = 30.0
+_OPEN_SECONDS = 10.0
+_PING_SECONDS = 5.0
+_CLOSE_SECONDS = 1.0
+_RETRY_CAP_SECONDS = 5.0
+"""Shorter than the clients': there is one link, and everyone waits for what it brings."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """How the link is doing; counts are since it was made."""
+
+    connected: bool
+    detail: str
+    sent_events: int
+    refilled_events: int
+    unsendable_events: int
+    connects: int
+
+
+class LegacyLink:
+    """Keeps the legacy server at ``url`` (``ws://HOST:PORT/link``) fed from an outbox."""
+
+    def __init__(
+        self, outbox: Outbox, url: str, token: str, *, random: Callable[[], float] | None = None
+    ) -> None:
+        self._outbox = outbox
+        self._url = url
+        self._token = token
+        self._backoff = Backoff(cap=_RETRY_CAP_SECONDS, random=random)
+        self._connected = False
+        self._detail = "not connected yet"
+        self._sent = self._refilled = self._unsendable = self._connects = 0
+
+    @property
+    def state(self) -> LinkState:
+        """How the link is doing at this moment."""
+        return LinkState(
+            self._connected, self._detail, self._sent, self._refilled, self._unsendable, self._connects
+        )
+
+    async def run(self) -> None:
+        """Forward for as long as the task lives. Raises only what the outbox raises, in an ExceptionGroup."""
+        while True:
+            try:
+                await self._session()
+            except* CONNECTION_ERRORS as errors:
+                self._failed(_first(errors))
+            finally:
+                self._connected = False
+            await asyncio.sleep(self._backoff.next())
+
+    def _failed(self, error: BaseException) -> None:
+        answer = explain(self._url, error)
+        if str(answer) != self._detail:  # a server that stays away is said once
+            level = log.error if isinstance(answer, Refused) else log.warning
+            level("legacy_link_down", reason=str(answer))
+        self._detail = str(answer)
+
+    async def _session(self) -> None:
+        async with connect(
+            self._url,
+            additional_headers={"Authorization": f"Bearer {self._token}"},
+            compression=None,
+            proxy=None,
+            max_size=link.MAX_FRAME_BYTES,
+            open_timeout=_OPEN_SECONDS,
+            ping_interval=_PING_SECONDS,
+            ping_timeout=_PING_SECONDS,
+            close_timeout=_CLOSE_SECONDS,
+        ) as connection:
+            async with asyncio.timeout(_OPEN_SECONDS):
+                greeting = link.decode(await connection.recv(decode=False))
+            if not isinstance(greeting, link.Heads):
+                raise Misbehaved(f"expected the server's heads first, got {type(greeting).__name__.lower()}")
+            self._connected, self._detail = True, "connected"
+            self._connects += 1
+            log.info("legacy_link_up", connects=self._connects)
+            window = _Window()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._acknowledge(connection, window))
+                group.create_task(self._forward(connection, greeting.heads, window))
+
+    async def _forward(self, connection: ClientConnection, heads: Cursor, window: _Window) -> None:
+        """Send what is retained after the server's heads, then whatever is appended; ends only with an error."""
+        after = 0  # the oldest retained
+        known = self._outbox.acknowledged(_PATH)  # what an earlier server had
+        filled = False
+        while True:
+            # Read before the events: what is then still to be read is not yet in these heads.
+            own_heads = self._outbox.heads()
+            rows = self._outbox.read(after, link.MAX_EVENTS)
+            if rows:
+                missing = [
+                    (at, event) for at, event in rows if event.position > heads.get(event.stream, BEGINNING)
+                ]
+                for history in (True, False):
+                    part = [(at, event) for at, event in missing if (at <= known) is history]
+                    await self._send(connection, part, window, history=history, more=not filled)
+                after = rows[-1][0]
+            elif not filled:
+                await window.enter(after)
+                await connection.send(link.encode(link.Events(after, heads=own_heads)), text=True)
+                filled = True
+            else:
+                await self._outbox.appended(after)
+
+    async def _send(
+        self,
+        connection: ClientConnection,
+        rows: Sequence[tuple[int, Event]],
+        window: _Window,
+        *,
+        history: bool,
+        more: bool,
+    ) -> None:
+        encoded: list[tuple[int, bytes]] = []
+        for position, event in rows:
+            try:
+                encoded.append((position, link.encode_event(event)))
+            except link.Unsendable as error:
+                self._unsendable += 1
+                log.warning("event_unsendable", reason=str(error))
+        for frame in link.pack(encoded, history=history, more=more):
+            await window.enter(frame.position)
+            await connection.send(frame.data, text=True)
+            if history:
+                self._refilled += frame.events
+            else:
+                self._sent += frame.events
+
+    async def _acknowledge(self, connection: ClientConnection, window: _Window) -> None:
+        """Tell the outbox what the server has taken; ends only with an error."""
+        while True:
+            match link.decode(await connection.recv(decode=False)):
+                case link.Ack(position):
+                    window.leave(position)
+                    # Refilled history lies before what is acknowledged already.
+                    if position > self._outbox.acknowledged(_PATH):
+                        self._outbox.acknowledge(_PATH, position)
+                    self._backoff.reset()  # it takes what we send: the connection is a good one
+                case link.LinkError(error):
+                    raise Misbehaved(f"the server refused a frame: {error}")
+                case other:
+                    raise Misbehaved(f"expected an ack, got {type(other).__name__.lower()}")
+
+
+class _Window:
+    """The positions sent and not yet acknowledged, at most _WINDOW of them."""
+
+    def __init__(self) -> None:
+        self._sent: deque[int] = deque()
+        self._moved = asyncio.Event()
+
+    async def enter(self, position: int) -> None:
+        """Wait for room, and note that a frame up to the position is about to be sent; raises Misbehaved."""
+        try:
+            async with asyncio.timeout(_ACK_SECONDS):
+                while len(self._sent) >= _WINDOW:
+                    self._moved.clear()
+                    await self._moved.wait()
+        except TimeoutError:
+            raise Misbehaved(f"no acknowledgement for {_ACK_SECONDS:g} s") from None
+        self._sent.append(position)
+
+    def leave(self, position: int) -> None:
+        """Take an acknowledgement; raises Misbehaved for one of what was not sent."""
+        if not self._sent or position > self._sent[-1]:
+            raise Misbehaved(f"acknowledged position {position}, which was not sent")
+        while self._sent and self._sent[0] <= position:
+            self._sent.popleft()
+        self._moved.set()
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first plain error of a group."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,407 @@
+"""The spool: the owner's log of what happened, on disk, before either path sees it.
+
+Every event is given its identity and kept in one transaction, so a process that is killed at any point leaves a spool
+whose seqs have neither holes nor doubles. Both forwarders read the same rows and acknowledge by position. What both
+have acknowledged is deleted, except the newest ``retain_events``, from which a legacy server that came back empty is
+refilled. An error refuses the whole batch before any seq is taken.
+
+SQLite is called on the caller's thread: an append of one event takes about a quarter of a millisecond, of a hundred
+about four (2 kB each, with the disk flush), so a thread of its own would buy nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+import orjson
+
+from adapters.outbox import Outbox, PathName
+from adapters.spool_file import (
+    SpoolCorrupt,
+    SpoolFull,
+    StaleEpoch,
+    StreamNotOpen,
+    WriteLock,
+    explain,
+    open_for_reading,
+    open_for_writing,
+    owner_of,
+)
+from monitoring.cursor import Cursor
+from monitoring.errors import InvalidEvent
+from monitoring.events import Draft, Event, Position, StreamId, from_json, stream_opened, to_json, uuid7
+
+PATHS: tuple[PathName, ...] = ("supabase", "legacy")
+
+_READ_BYTES = 4_000_000
+"""A read ends after so much JSON, at least one event: what goes out as one transaction or frame stays bounded."""
+
+_DELETE_ROWS = 5_000
+"""Rows deleted with one acknowledgement, so that switching a path off does not stop the process for a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolState:
+    """How full the spool is: events waiting per path, and what was refused since it was opened."""
+
+    position: int
+    retained: int
+    waiting: Mapping[str, int]
+    refused: Mapping[str, int]
+
+
+class Spool(Outbox):
+    """The one writer of a spool file. Not thread-safe: use it on the thread (and event loop) that opened it."""
+
+    def __init__(
+        self,
+        path: Path,
+        lock: WriteLock,
+        connection: sqlite3.Connection,
+        *,
+        max_events: int,
+        retain_events: int,
+    ) -> None:
+        self._path = path
+        self._lock = lock
+        self._db = connection
+        self._closed = False
+        self._max_events = max_events
+        self._retain_events = retain_events
+        self._owner = owner_of(connection)
+        self._positions = {
+            StreamId(stream): Position(epoch, seq)
+            for stream, epoch, seq in connection.execute("select stream, epoch, seq from streams")
+        }
+        self._lost: set[StreamId] = set()
+        given = connection.execute("select seq from sqlite_sequence where name = 'events'").fetchone()
+        self._position: int = given[0] if given else 0
+        oldest = connection.execute("select min(position) from events").fetchone()[0]
+        self._oldest: int = oldest or self._position + 1
+        rows = connection.execute("select path, acknowledged, enabled from paths").fetchall()
+        self._acknowledged: dict[str, int] = {name: acknowledged for name, acknowledged, _ in rows}
+        self._enabled: set[str] = {name for name, _, enabled in rows if enabled}
+        self._waiters: set[asyncio.Future[None]] = set()
+        self.refused: Counter[str] = Counter()
+        """Events that were refused since the spool was opened, by the name of the error."""
+
+    @classmethod
+    def open(cls, path: Path, *, max_events: int = 200_000, retain_events: int = 5_000) -> Self:
+        """Open the spool, made when there is none.
+
+        At most ``max_events`` may wait for an enabled path. Raises SpoolInUse, SpoolCorrupt or SpoolUnwritable.
+        """
+        lock = WriteLock.acquire(path)
+        try:
+            connection = open_for_writing(path)
+            try:
+                return cls(path, lock, connection, max_events=max_events, retain_events=retain_events)
+            except sqlite3.Error as error:
+                connection.close()
+                raise explain(path, error) from error
+        except BaseException:
+            lock.release()
+            raise
+
+    @property
+    def owner(self) -> UUID:
+        """Who writes; made once and kept in the file."""
+        return self._owner
+
+    @property
+    def position(self) -> int:
+        """The position of the newest event; 0 before the first."""
+        return self._position
+
+    def heads(self) -> Cursor:
+        """Return the last event of every stream."""
+        return Cursor(self._positions)
+
+    def epoch_of(self, stream: StreamId) -> int | None:
+        """Return the epoch the stream is written in; None when it was never opened here."""
+        position = self._positions.get(stream)
+        return position.epoch if position else None
+
+    def is_open(self, stream: StreamId) -> bool:
+        """Tell whether events of the stream are taken."""
+        return stream in self._positions and stream not in self._lost
+
+    def open_stream(self, stream: StreamId, epoch: int, previous: Position | None, at: datetime) -> Event:
+        """Begin an epoch with its ``stream_opened`` event, which names the later of ``previous`` and our own last.
+
+        Raises StaleEpoch unless the epoch is newer than the stream's, and what ``append`` raises.
+        """
+        current = self._positions.get(stream)
+        if current and epoch <= current.epoch:
+            raise StaleEpoch(stream, epoch, current.epoch)
+        last = max((place for place in (previous, current) if place), default=None)
+        draft = stream_opened(stream, at=at, owner=str(self._owner), previous=last)
+        event = self._write([draft], {stream: Position(epoch, 0)})[0]
+        self._lost.discard(stream)
+        return event
+
+    def close_stream(self, stream: StreamId) -> None:
+        """Refuse further events of the stream until it is opened or resumed. Forgotten when the spool is closed."""
+        self._lost.add(stream)
+
+    def resume_stream(self, stream: StreamId) -> None:
+        """Take events of a closed stream again, in the epoch it has."""
+        self._lost.discard(stream)
+
+    def append(self, drafts: Sequence[Draft]) -> list[Event]:
+        """Give each draft its identity and keep it: all of them, or none.
+
+        Raises, with nothing taken and the drafts counted in ``refused``: StreamNotOpen, InvalidEvent (a payload that
+        is not JSON), SpoolFull, SpoolUnwritable, SpoolCorrupt.
+        """
+        for draft in drafts:
+            if not self.is_open(draft.stream):
+                self.refused[StreamNotOpen.__name__] += len(drafts)
+                raise StreamNotOpen(draft.stream, lost=draft.stream in self._lost)
+        return self._write(drafts, {}) if drafts else []
+
+    def _write(self, drafts: Sequence[Draft], opened: Mapping[StreamId, Position]) -> list[Event]:
+        waiting = max(self._waiting().values(), default=0)
+        if waiting + len(drafts) > self._max_events:
+            self.refused[SpoolFull.__name__] += len(drafts)
+            raise SpoolFull(self._path, waiting, self._max_events)
+        heads: dict[StreamId, Position] = dict(opened)
+        events: list[Event] = []
+        bodies: list[tuple[bytes]] = []
+        try:
+            for draft in drafts:
+                epoch, seq = heads.get(draft.stream) or self._positions[draft.stream]
+                heads[draft.stream] = Position(epoch, seq + 1)
+                event = _identify(draft, heads[draft.stream])
+                events.append(event)
+                bodies.append((_encode(event),))
+        except InvalidEvent:
+            self.refused[InvalidEvent.__name__] += len(drafts)
+            raise
+        try:
+            self._db.execute("begin immediate")
+            self._db.executemany("insert into events (body) values (?)", bodies)
+            self._db.executemany(
+                "insert into streams values (?, ?, ?) on conflict (stream) "
+                "do update set epoch = excluded.epoch, seq = excluded.seq",
+                [(stream, epoch, seq) for stream, (epoch, seq) in heads.items()],
+            )
+            self._db.execute("commit")
+        except sqlite3.Error as error:
+            self._roll_back()
+            ours = explain(self._path, error)
+            self.refused[type(ours).__name__] += len(drafts)
+            raise ours from error
+        except BaseException:
+            self._roll_back()
+            raise
+        self._positions.update(heads)
+        self._position += len(events)
+        self._trim_if_unneeded()
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        return events
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:  # SQLite itself rolls back on some errors
+            self._db.execute("rollback")
+
+    def read(self, after: int, limit: int) -> list[tuple[int, Event]]:
+        """Return at most ``limit`` kept events after a position, in order, with their positions.
+
+        Fewer come when there are no more, or when they are large. Position 0 begins at the oldest retained event.
+        """
+        return _read(self._path, self._db, after, limit, None)
+
+    def acknowledge(self, path: PathName, position: int) -> None:
+        """Note that everything up to a position has arrived; never moves backwards.
+
+        When the disk refuses it, it is kept in memory only: after a restart the path is offered again what it has
+        already, and drops it by its identity.
+        """
+        position = min(position, self._position)
+        if position <= self._acknowledged[path]:
+            return
+        self._acknowledged[path] = position
+        self._store_acknowledged(path)
+        self._trim_if_unneeded()
+
+    def acknowledged(self, path: PathName) -> int:
+        """Return up to where a path has acknowledged."""
+        return self._acknowledged[path]
+
+    def enabled(self, path: PathName) -> bool:
+        """Tell whether events are kept for a path until it acknowledges them."""
+        return path in self._enabled
+
+    def set_enabled(self, path: PathName, *, enabled: bool) -> None:
+        """Keep events for a path, or no longer; remembered in the file.
+
+        A path that is enabled again goes on from what it acknowledged, or from the oldest retained event.
+        """
+        if enabled:
+            self._enabled.add(path)
+        else:
+            self._enabled.discard(path)
+        self._store_acknowledged(path)
+        self._trim_if_unneeded()
+
+    def state(self) -> SpoolState:
+        """Return how full the spool is."""
+        retained = self._position - self._oldest + 1
+        return SpoolState(self._position, retained, self._waiting(), dict(self.refused))
+
+    async def appended(self, after: int) -> None:
+        """Wait until there is an event after the position; returns at once when there is one."""
+        while self._position <= after:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.discard(waiter)
+
+    def close(self) -> None:
+        """Close the file and let another process write it; safe to call twice. Waiters go on waiting."""
+        if not self._closed:
+            self._closed = True
+            self._db.close()
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _waiting(self) -> dict[str, int]:
+        """Count the events each enabled path has yet to acknowledge: positions have no holes."""
+        return {path: self._position - self._acknowledged[path] for path in self._enabled}
+
+    def _store_acknowledged(self, path: PathName) -> None:
+        try:
+            self._db.execute(
+                "update paths set acknowledged = ?, enabled = ? where path = ?",
+                (self._acknowledged[path], int(path in self._enabled), path),
+            )
+        except sqlite3.Error as error:
+            self._keep_going(error)
+
+    def _trim_if_unneeded(self) -> None:
+        """Delete what every enabled path has and the refill does not need, in few large steps."""
+        needed = min((self._acknowledged[path] for path in self._enabled), default=self._position) + 1
+        keep_from = min(needed, self._position - self._retain_events + 1)
+        # Rows go in lots: each commit is a disk flush, and one for every event would double the cost of appending.
+        if keep_from - self._oldest < max(1, min(100, self._retain_events // 10)):
+            return
+        upto = min(keep_from, self._oldest + _DELETE_ROWS)
+        try:
+            self._db.execute("delete from events where position < ?", (upto,))
+            self._oldest = upto
+        except sqlite3.Error as error:
+            self._keep_going(error)
+
+    def _keep_going(self, error: sqlite3.Error) -> None:
+        """Count a disk error in housekeeping, which loses nothing and is tried again; damage is raised."""
+        self._roll_back()
+        ours = explain(self._path, error)
+        if isinstance(ours, SpoolCorrupt):
+            raise ours from error
+        self.refused["housekeeping"] += 1
+
+
+class SpoolReader:
+    """A read-only view for another process; each call sees the newest committed state, whatever the writer does."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file; raises SpoolCorrupt, or SpoolUnwritable when it is not there or may not be read."""
+        self._path = path
+        self._db = open_for_reading(path)
+        self.owner = owner_of(self._db)
+
+    def heads(self) -> Cursor:
+        """Return the last event of every stream."""
+        rows = self._rows("select stream, epoch, seq from streams")
+        return Cursor({StreamId(stream): Position(epoch, seq) for stream, epoch, seq in rows})
+
+    def position(self) -> int:
+        """Return the position of the newest event; 0 before the first."""
+        rows = self._rows("select seq from sqlite_sequence where name = 'events'")
+        return int(rows[0][0]) if rows else 0
+
+    def acknowledged(self) -> dict[str, int]:
+        """Return up to where each path has acknowledged."""
+        return dict(self._rows("select path, acknowledged from paths"))
+
+    def read(self, after: int, limit: int, upto: int | None = None) -> list[tuple[int, Event]]:
+        """Return at most ``limit`` retained events with ``after`` < position <= ``upto``, in order."""
+        return _read(self._path, self._db, after, limit, upto)
+
+    def close(self) -> None:
+        """Close the view; safe to call twice."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _rows(self, sql: str) -> list[Any]:
+        try:
+            return self._db.execute(sql).fetchall()
+        except sqlite3.Error as error:
+            raise explain(self._path, error) from error
+
+
+def _identify(draft: Draft, position: Position) -> Event:
+    unix_ms = int(draft.occurred_at.timestamp() * 1000)
+    identity = uuid7(unix_ms, secrets.randbits(74))
+    return Event(
+        identity, draft.stream, position.epoch, position.seq, draft.kind, draft.occurred_at, draft.payload
+    )
+
+
+def _encode(event: Event) -> bytes:
+    wire = to_json(event)
+    from_json(wire)  # what cannot be read again must not get in: it would stop both paths
+    try:
+        return orjson.dumps(wire)
+    except TypeError as error:  # orjson.JSONEncodeError is one
+        raise InvalidEvent(f"payload of {event.kind} on {event.stream} is not JSON: {error}") from error
+
+
+def _read(
+    path: Path, connection: sqlite3.Connection, after: int, limit: int, upto: int | None
+) -> list[tuple[int, Event]]:
+    found: list[tuple[int, Event]] = []
+    size = 0
+    try:
+        rows = connection.execute(
+            "select position, body from events where position > ? and position <= ? order by position limit ?",
+            (after, upto if upto is not None else 2**62, limit),
+        )
+        for position, body in rows:
+            size += len(body)
+            if found and size > _READ_BYTES:
+                break
+            found.append((position, from_json(orjson.loads(body))))
+        rows.close()
+    except sqlite3.Error as error:
+        raise explain(path, error) from error
+    return found

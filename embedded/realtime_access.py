@@ -1,0 +1,433 @@
+"""What the database knows about subscriptions: which tables are published, who may read what, which rows.
+
+Every question is one round trip, asked for a whole join or a whole transaction. Failures of the connection are
+retried until PostgreSQL is back (it is one machine, it comes back); the callers are tasks that can be cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from weakref import WeakValueDictionary
+
+import asyncpg
+
+from embedded.phoenix import filters, matching
+from embedded.phoenix.errors import BadSubscription
+from embedded.phoenix.matching import ColumnType, Condition
+
+if TYPE_CHECKING:
+    from embedded.phoenix.bindings import Binding
+    from embedded.phoenix.filters import Filter
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+_POOL_SIZE: Final = 4
+_STATEMENT_SECONDS: Final = 10.0
+_FIRST_PAUSE_SECONDS: Final = 0.05
+_LONGEST_PAUSE_SECONDS: Final = 1.0
+_UNABLE: Final = "Unable to subscribe to changes with given parameters. "
+
+Compiler = Callable[["Filter", ColumnType], Condition]
+
+Reader = tuple[str, str]
+"""Who looks at a row: a role and the claims of its token as JSON text."""
+
+_PUBLISHED: Final = """
+select p.schemaname::text, p.tablename::text,
+  (select json_agg(json_build_object(
+      'name', a.attname, 'type', t.typname, 'sql', format_type(a.atttypid, a.atttypmod),
+      'plain', t.typtype in ('b', 'e'), 'enum', t.typtype = 'e',
+      'bytewise', case
+        when a.attcollation = 0 then true
+        when a.attcollation = 100 then (
+          select d.datlocprovider = 'b'
+            or (d.datlocprovider = 'c' and d.datcollate in ('C', 'POSIX', 'C.UTF-8', 'C.utf8'))
+          from pg_database d where d.datname = current_database())
+        else o.collname in ('C', 'POSIX', 'C.UTF-8', 'C.utf8', 'ucs_basic', 'pg_c_utf8') end,
+      'deterministic', coalesce(o.collisdeterministic, true),
+      'readable', has_column_privilege($2::name, c.oid, a.attnum, 'SELECT')
+    ) order by a.attnum)::text
+   from pg_attribute a
+   join pg_type t on t.oid = a.atttypid
+   left join pg_collation o on o.oid = a.attcollation
+   where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped)
+from pg_publication_tables p
+join pg_namespace n on n.nspname = p.schemaname
+join pg_class c on c.relnamespace = n.oid and c.relname = p.tablename
+where p.pubname = $1 and exists (
+  select from unnest($3::text[], $4::text[]) w(s, t)
+  where p.schemaname::text like w.s and p.tablename::text like w.t)
+"""
+
+_ACCESS: Final = """
+select r.name, c.relrowsecurity,
+  c.relrowsecurity and not (g.rolbypassrls or g.rolsuper
+    or (not c.relforcerowsecurity and pg_has_role(g.oid, c.relowner, 'USAGE'))),
+  array(select a.attname::text from pg_attribute a
+        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+          and has_column_privilege(g.oid, c.oid, a.attnum, 'SELECT')),
+  array(select a.attname::text from pg_attribute a
+        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and c.relrowsecurity
+          and exists (
+            select from pg_policy p
+            where p.polrelid = c.oid and p.polcmd in ('r', '*') and (
+              p.polqual::text like '%:varattno 0 %' or exists (
+                select from pg_depend d
+                where d.classid = 'pg_policy'::regclass and d.objid = p.oid
+                  and d.refclassid = 'pg_class'::regclass and d.refobjid = c.oid and d.refobjsubid = a.attnum)))
+        order by a.attnum)
+from pg_class c, unnest($2::text[]) r(name) join pg_roles g on g.rolname = r.name
+where c.oid = $1::oid
+"""
+
+# The policies are evaluated on the values of the change, not looked up in the table: the stream can be ahead of
+# what other transactions see (a commit is sent when it is flushed, visible a moment later), and behind it (the row
+# was changed again or deleted meanwhile). Either would lose an event to somebody who may have it.
+#
+# pg_get_expr qualifies every name when search_path is empty, and calls columns by the table's name; the rows are
+# given under that name. A temporary function, so that nothing of ours is left in the user's database.
+_VISIBLE_FUNCTION: Final = """
+create or replace function pg_temp.realtime_visible(
+  relation oid, columns text[], rows jsonb, roles text[], claims text[]
+) returns table (seen int[], problem text) language plpgsql as $function$
+declare
+  path constant text := current_setting('search_path');
+  source text;
+  permissive text;
+  restrictive text;
+begin
+  select format(
+    'select coalesce(array_agg("realtime: position"), ''{}'') from'
+    ' (select (e.n - 1)::int as "realtime: position"%s from jsonb_array_elements($1) with ordinality e(v, n)) as %I',
+    (select string_agg(
+        format(', (e.v ->> %s)::%s as %I', w.i - 1, format_type(a.atttypid, a.atttypmod), a.attname), '' order by w.i)
+     from unnest(columns) with ordinality w(name, i)
+     join pg_catalog.pg_attribute a on a.attrelid = relation and a.attname = w.name),
+    c.relname)
+  into source from pg_catalog.pg_class c where c.oid = relation;
+  for position in 1 .. cardinality(roles) loop
+    begin
+      perform set_config('search_path', '', true);
+      select string_agg(pg_get_expr(p.polqual, p.polrelid), ' or ') filter (where p.polpermissive),
+        string_agg(pg_get_expr(p.polqual, p.polrelid), ' and ') filter (where not p.polpermissive)
+      into permissive, restrictive
+      from pg_catalog.pg_policy p
+      where p.polrelid = relation and p.polcmd in ('r', '*') and (
+        0::oid = any (p.polroles)
+        or exists (select from unnest(p.polroles) o(id) where pg_has_role(roles[position]::name, o.id, 'USAGE')));
+      perform set_config('search_path', path, true), set_config('role', roles[position], true),
+        set_config('request.jwt.claims', claims[position], true);
+      execute format(
+        '%s where (%s) and (%s)', source, coalesce(permissive, 'false'), coalesce(restrictive, 'true')
+      ) into seen using rows;
+      problem := null;
+    exception when others then
+      seen := '{}';
+      problem := sqlerrm;
+    end;
+    seen := coalesce(seen, '{}');
+    return next;
+    perform set_config('search_path', path, true), set_config('role', 'none', true);
+  end loop;
+end
+$function$
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A binding that was checked against the database.
+
+    `conditions` are compiled for each table it covered by name; tables made later match only without filters.
+    """
+
+    binding: Binding
+    conditions: dict[tuple[str, str], tuple[Condition, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a role may see of a table.
+
+    `row_security` says that the table has it, `checked` that it holds for this role; `policy_columns` are the
+    columns that its policies for reading look at, of whichever role.
+    """
+
+    readable: frozenset[str]
+    row_security: bool
+    checked: bool
+    policy_columns: tuple[str, ...]
+
+
+NO_ACCESS: Final = Access(frozenset(), row_security=False, checked=False, policy_columns=())
+"""Of a table or role that does not exist any more."""
+
+
+class Database:
+    """Questions to one database. Close it with `close`; `dsn` needs a user that may become every API role."""
+
+    def __init__(self, dsn: str, publication: str) -> None:
+        self._dsn = dsn
+        self._publication = publication
+        self._pool: asyncpg.Pool | None = None
+        self._opening = asyncio.Lock()
+        # equal filters are one object, so that the feed tests each value once however many ask
+        self._conditions: WeakValueDictionary[tuple[Filter, ColumnType], Condition] = WeakValueDictionary()
+        self.failures = 0
+        """How often a question had to be repeated because the connection failed."""
+
+    async def close(self) -> None:
+        """Close all connections at once."""
+        if self._pool is not None:
+            self._pool.terminate()
+            self._pool = None
+
+    async def resolve(self, wanted: Sequence[Binding], role: str) -> tuple[Resolved, ...]:
+        """Return the bindings of one join, checked; raises BadSubscription if any of them cannot be."""
+
+        async def ask(connection: Any) -> tuple[Resolved, ...]:
+            schemas = [binding.schema for binding in wanted]
+            tables = [binding.table for binding in wanted]
+            try:
+                rows = await connection.fetch(_PUBLISHED, self._publication, role, schemas, tables)
+            except asyncpg.PostgresError as error:
+                _raise_if_transient(error)
+                raise _exception(wanted[0], error) from error
+            found = [(schema, table, json.loads(columns)) for schema, table, columns in rows]
+            return tuple([await _resolve(connection, binding, found, self._compiled) for binding in wanted])
+
+        return await self._ask(ask)
+
+    def _compiled(self, wanted: Filter, column: ColumnType) -> Condition:
+        found = self._conditions.get((wanted, column))
+        if found is None:
+            found = self._conditions[wanted, column] = matching.compile_filter(wanted, column)
+        return found
+
+    async def access(self, relation_oid: int, roles: Iterable[str]) -> dict[str, Access]:
+        """Return what each of the roles may see of a table; unknown roles see nothing."""
+        names = list(roles)
+
+        async def ask(connection: Any) -> dict[str, Access]:
+            rows = await connection.fetch(_ACCESS, relation_oid, names)
+            known = {
+                name: Access(frozenset(readable), row_security, checked, tuple(columns))
+                for name, row_security, checked, readable, columns in rows
+            }
+            return {name: known.get(name, NO_ACCESS) for name in names}
+
+        return await self._ask(ask)
+
+    async def visible(
+        self,
+        relation_oid: int,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str | None]],
+        readers: Sequence[Reader],
+    ) -> list[frozenset[int]]:
+        """Return for each reader which of the rows (by position) its policies show.
+
+        A row is the texts of the columns that the policies look at. A policy that raises shows nothing; it is logged.
+        """
+        values = json.dumps([list(row) for row in rows], ensure_ascii=False)
+        roles, claims = [role for role, _ in readers], [text for _, text in readers]
+
+        async def ask(connection: Any) -> list[frozenset[int]]:
+            answers = await connection.fetch(
+                "select seen, problem from pg_temp.realtime_visible($1::oid, $2, $3::jsonb, $4, $5)",
+                relation_oid,
+                list(columns),
+                values,
+                roles,
+                claims,
+            )
+            for (role, _), (_, problem) in zip(readers, answers, strict=True):
+                if problem is not None:
+                    _log.warning("A row policy failed for role %s: %s; it hides the rows.", role, problem)
+            return [frozenset(seen) for seen, _ in answers]
+
+        return await self._ask(ask)
+
+    async def evaluate(self, condition: Condition, values: Sequence[str | None]) -> list[bool]:
+        """Return which of the values satisfy a condition that only SQL can decide."""
+
+        async def ask(connection: Any) -> list[bool]:
+            # the expression is ours; the client's literal travels as a parameter
+            statement = (
+                f"select coalesce({condition.sql}, false)"  # noqa: S608
+                " from unnest($1::text[]) with ordinality u(v, n) order by u.n"
+            )
+            rows = await connection.fetch(statement, list(values), condition.argument)
+            return [row[0] for row in rows]
+
+        return await self._ask(ask)
+
+    async def _ask(self, question: Callable[[Any], Awaitable[_T]]) -> _T:
+        """Ask on a connection of the pool, again and again while PostgreSQL cannot be reached."""
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                pool = await self._open()
+                async with pool.acquire(timeout=_STATEMENT_SECONDS) as connection:
+                    return await question(connection)
+            except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+                if isinstance(error, asyncpg.PostgresError):
+                    _raise_unless_transient(error)
+                self.failures += 1
+                _log.debug("PostgreSQL did not answer (%s); asking again in %.2f s.", error, pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    async def _open(self) -> Any:
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await asyncpg.create_pool(
+                    self._dsn,
+                    min_size=0,
+                    max_size=_POOL_SIZE,
+                    command_timeout=_STATEMENT_SECONDS,
+                    init=_prepare,
+                    # values are compared as the replication stream prints them
+                    server_settings={
+                        "application_name": "realtime",
+                        "timezone": "UTC",
+                        "datestyle": "ISO, MDY",
+                        "intervalstyle": "postgres",
+                        "jit": "off",
+                    },
+                )
+            return self._pool
+
+
+async def _prepare(connection: Any) -> None:
+    await connection.execute(_VISIBLE_FUNCTION)
+
+
+def _transient(error: asyncpg.PostgresError) -> bool:
+    """Say whether the server is going, coming or gone, so that the same question may work in a moment."""
+    state = error.sqlstate or ""
+    return state[:2] in ("08", "53", "57", "58", "40", "XX") or (
+        state == "42883" and "realtime_visible" in str(error)
+    )
+
+
+def _raise_if_transient(error: asyncpg.PostgresError) -> None:
+    if _transient(error):
+        raise error
+
+
+def _raise_unless_transient(error: asyncpg.PostgresError) -> None:
+    if not _transient(error):
+        raise error
+
+
+async def _resolve(
+    connection: Any,
+    binding: Binding,
+    found: list[tuple[str, str, list[dict[str, Any]]]],
+    compiler: Compiler,
+) -> Resolved:
+    covered = [entry for entry in found if binding.covers(entry[0], entry[1])]
+    if not covered:
+        raise BadSubscription(
+            f"{_UNABLE}Please check Realtime is enabled for the given connect parameters: {binding.described()}"
+        )
+    conditions: dict[tuple[str, str], tuple[Condition, ...]] = {}
+    for schema, table, columns in covered:
+        types = {column["name"]: _column_type(column) for column in columns if column["readable"]}
+        try:
+            checked = [await _check(connection, wanted, types) for wanted in binding.filters]
+            _check_select(binding, types)
+        except _Invalid as error:
+            raise _exception(binding, error) from error
+        except asyncpg.PostgresError as error:
+            _raise_if_transient(error)
+            raise _exception(binding, error) from error
+        conditions[schema, table] = tuple(compiler(wanted, types[wanted.column]) for wanted in checked)
+    return Resolved(binding, conditions)
+
+
+def _check_select(binding: Binding, types: dict[str, ColumnType]) -> None:
+    for name in binding.select or ():
+        if name not in types:
+            raise _Invalid(f"invalid column for select {name}")
+
+
+class _Invalid(Exception):  # noqa: N818  # internal, stands for the P0001 that the real server's trigger raises
+    sqlstate = "P0001"
+
+
+def _exception(binding: Binding, error: _Invalid | asyncpg.PostgresError) -> BadSubscription:
+    name = "raise_exception" if isinstance(error, _Invalid) else _condition_name(error)
+    return BadSubscription(
+        f"{_UNABLE}An exception happened so please check your connect parameters: {binding.described()}. "
+        f"Exception: ERROR {error.sqlstate} ({name}) {error}"
+    )
+
+
+def _condition_name(error: asyncpg.PostgresError) -> str:
+    """Return PostgreSQL's condition name; asyncpg names its classes after them."""
+    words = re.findall(r"[A-Z][a-z0-9]*", type(error).__name__.removesuffix("Error"))
+    return "_".join(words).lower()
+
+
+def _column_type(column: dict[str, Any]) -> ColumnType:
+    return ColumnType(
+        name=column["type"],
+        sql=column["sql"],
+        plain=column["plain"],
+        enum=column["enum"],
+        bytewise=column["bytewise"],
+        deterministic=column["deterministic"],
+    )
+
+
+async def _check(connection: Any, wanted: Filter, types: dict[str, ColumnType]) -> Filter:
+    """Return the filter with canonical literals; raises _Invalid or what PostgreSQL says about a literal."""
+    column = types.get(wanted.column)
+    if column is None:
+        raise _Invalid(f"invalid column for filter {wanted.column}")
+    match wanted.operator:
+        case "is":
+            literal = wanted.values[0].lower()
+            if literal not in ("null", "true", "false", "unknown"):
+                raise _Invalid("invalid value for is filter: must be null, true, false, or unknown")
+            if literal != "null" and column.name != "bool":
+                raise _Invalid(f"is {literal} filter requires a boolean column, got {column.sql}")
+            return wanted
+        case "like" | "ilike" | "match" | "imatch":
+            if not column.text_compatible:
+                raise _Invalid(
+                    f"operator {wanted.operator} requires a text-compatible column type, got {column.sql}"
+                )
+            if wanted.operator in ("match", "imatch"):
+                await _check_regex(connection, wanted)
+            return wanted
+        case "in" if len(wanted.values) > filters.MAX_IN_VALUES:
+            raise _Invalid(f"too many values for `in` filter. Maximum {filters.MAX_IN_VALUES}")
+        case _:
+            values = wanted.values
+            if not all(matching.is_canonical(column, value) for value in values):
+                values = tuple(
+                    await connection.fetchval(
+                        f"select array(select (v::{column.sql})::text"  # noqa: S608  # format_type's spelling
+                        " from unnest($1::text[]) with ordinality u(v, n)"
+                        " order by n)",
+                        list(values),
+                    )
+                )
+            return filters.Filter(wanted.column, wanted.operator, values, wanted.negated)
+
+
+async def _check_regex(connection: Any, wanted: Filter) -> None:
+    try:
+        await connection.fetchval("select '' ~ $1", wanted.values[0])
+    except asyncpg.InvalidRegularExpressionError as error:
+        raise _Invalid(f"invalid regular expression for {wanted.operator} filter: {error}") from error

@@ -1,0 +1,100 @@
+"""What the replication stream is made of, as values: transactions of row changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from embedded.wal.types import PgType
+
+ChangeType = Literal["INSERT", "UPDATE", "DELETE", "TRUNCATE"]
+ReplicaIdentity = Literal["default", "nothing", "full", "index"]
+
+
+class Unchanged(Enum):
+    """The type of UNCHANGED alone, so that type checkers can tell it from text and None."""
+
+    UNCHANGED = "unchanged"
+
+    def __repr__(self) -> str:
+        return "UNCHANGED"
+
+
+UNCHANGED: Final = Unchanged.UNCHANGED
+"""Stands for a large value that an UPDATE did not touch and PostgreSQL therefore did not send."""
+
+Value = str | None | Literal[Unchanged.UNCHANGED]
+"""One column's value as PostgreSQL prints it (UTC, ISO dates); None is SQL's NULL."""
+
+Row = tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One published column of a table.
+
+    ``type_name`` is ``pg_type.typname`` (``int4``, ``_text``); ``is_key`` says that it is part of the primary key,
+    ``is_identity`` that it is part of the replica identity, so that it is in ``Change.old`` of a DELETE.
+    ``type`` describes the type in full.
+    """
+
+    name: str
+    type_oid: int
+    type_name: str
+    is_key: bool
+    is_identity: bool
+    type: PgType
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A published table as it was when its changes were written; columns in the order of the table.
+
+    The same object is used for all changes until the table is altered.
+    """
+
+    oid: int
+    schema: str
+    table: str
+    columns: tuple[Column, ...]
+    replica_identity: ReplicaIdentity
+
+    @property
+    def key(self) -> tuple[Column, ...]:
+        """The primary key's columns in the order of the table; empty without a primary key."""
+        return tuple(column for column in self.columns if column.is_key)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One row's change, or the truncation of one table.
+
+    ``record`` (INSERT, UPDATE) and ``old_record`` (UPDATE, DELETE) are JSON objects in the form Realtime sends: the
+    values of ``to_jsonb``, keys in jsonb's order, UTF-8. ``old_record`` has the identity columns only, or the whole
+    row under REPLICA IDENTITY FULL. ``new`` and ``old`` are the same rows column by column, as PostgreSQL's text;
+    in ``old`` the columns outside the identity are None.
+    """
+
+    relation: Relation
+    type: ChangeType
+    record: bytes | None
+    old_record: bytes | None
+    new: Row | None
+    old: Row | None
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """A committed transaction; only changes of published tables, in the order they were made.
+
+    ``commit_lsn`` is the position just behind the commit: greater for each later transaction, unique, and what
+    ``WalClient.acknowledge`` takes.
+    """
+
+    commit_lsn: int
+    commit_timestamp: datetime
+    changes: tuple[Change, ...]

@@ -1,0 +1,205 @@
+"""The decoder over messages made by hand from PostgreSQL's documentation."""
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedded.errors import ProtocolError
+from embedded.wal.model import UNCHANGED, Transaction
+from embedded.wal.pgoutput import Decoder, RelationMessage, complete
+from embedded.wal.types import PgType
+
+OID = 16400
+COLUMNS = (("id", 20, 1), ("body", 25, 0), ("a", 16, 0))
+
+
+def relation(identity="d", columns=COLUMNS, schema="public", oid=OID):
+    parts = [b"R", struct.pack("!I", oid), schema.encode() + b"\0todos\0", identity.encode()]
+    parts.append(struct.pack("!H", len(columns)))
+    for name, type_oid, flag in columns:
+        parts.append(bytes([flag]) + name.encode() + b"\0" + struct.pack("!Ii", type_oid, -1))
+    return b"".join(parts)
+
+
+def row(*values):
+    parts = [struct.pack("!H", len(values))]
+    for value in values:
+        if value is None:
+            parts.append(b"n")
+        elif value is UNCHANGED:
+            parts.append(b"u")
+        else:
+            parts.append(b"t" + struct.pack("!I", len(value.encode())) + value.encode())
+    return b"".join(parts)
+
+
+BEGIN = b"B" + struct.pack("!QqI", 100, 0, 7)
+COMMIT = b"C" + struct.pack("!BQQq", 0, 100, 148, 1_500_000)
+INSERT = b"I" + struct.pack("!I", OID) + b"N"
+UPDATE = b"U" + struct.pack("!I", OID)
+DELETE = b"D" + struct.pack("!I", OID)
+
+
+def decode(*changes, identity="d"):
+    decoder = Decoder()
+    assert decoder.decode(BEGIN) is None
+    assert not decoder.idle
+    assert isinstance(decoder.decode(relation(identity)), RelationMessage)
+    for change in changes:
+        assert decoder.decode(change) is None
+    transaction = decoder.decode(COMMIT)
+    assert isinstance(transaction, Transaction)
+    assert decoder.idle
+    return transaction
+
+
+def only_change(*changes, identity="d"):
+    (change,) = decode(*changes, identity=identity).changes
+    return change
+
+
+def test_insert_has_a_record_in_jsonb_order():
+    transaction = decode(INSERT + row("1", 'x"', "t"))
+    (change,) = transaction.changes
+    assert transaction.commit_lsn == 148
+    assert transaction.commit_timestamp.isoformat() == "2000-01-01T00:00:01.500000+00:00"
+    assert (change.type, change.new, change.old, change.old_record) == (
+        "INSERT",
+        ("1", 'x"', "t"),
+        None,
+        None,
+    )
+    assert change.record == b'{"a": true, "id": 1, "body": "x\\""}'
+    assert [column.type_name for column in change.relation.columns] == ["int8", "text", "bool"]
+    assert [column.name for column in change.relation.key] == ["id"]
+
+
+def test_update_without_old_row_takes_the_key_from_the_new_one():
+    change = only_change(UPDATE + b"N" + row("1", "x", "f"))
+    assert change.old_record == b'{"id": 1}'
+    assert change.old == ("1", None, None)
+
+
+def test_update_of_the_key_has_the_old_key():
+    change = only_change(UPDATE + b"K" + row("1", None, None) + b"N" + row("2", "x", "f"))
+    assert (change.old_record, change.new) == (b'{"id": 1}', ("2", "x", "f"))
+
+
+def test_unchanged_large_value_is_missing_under_default_identity():
+    change = only_change(UPDATE + b"N" + row("1", UNCHANGED, "f"))
+    assert change.record == b'{"a": false, "id": 1}'
+    assert change.new == ("1", UNCHANGED, "f")
+
+
+def test_unchanged_large_value_comes_from_the_old_row_under_full():
+    change = only_change(UPDATE + b"O" + row("1", "big", "t") + b"N" + row("1", UNCHANGED, "f"), identity="f")
+    assert change.record == b'{"a": false, "id": 1, "body": "big"}'
+    assert change.old_record == b'{"a": true, "id": 1, "body": "big"}'
+    assert change.new == ("1", "big", "f")
+
+
+def test_delete_has_the_key_or_under_full_all():
+    assert only_change(DELETE + b"K" + row("1", None, None)).old_record == b'{"id": 1}'
+    change = only_change(DELETE + b"O" + row("1", None, "t"), identity="f")
+    assert change.old_record == b'{"a": true, "id": 1, "body": null}'
+    assert (change.record, change.new) == (None, None)
+
+
+def test_truncate_names_each_table():
+    change = only_change(b"T" + struct.pack("!IBI", 1, 0, OID))
+    assert (change.type, change.relation.table, change.record, change.old_record) == (
+        "TRUNCATE",
+        "todos",
+        None,
+        None,
+    )
+
+
+def test_an_altered_table_is_described_again():
+    decoder = Decoder()
+    for message in (BEGIN, relation(), INSERT + row("1", "x", "f"), relation(columns=COLUMNS[:2])):
+        decoder.decode(message)
+    decoder.decode(INSERT + row("2", "y"))
+    transaction = decoder.decode(COMMIT)
+    assert isinstance(transaction, Transaction)
+    assert [change.record for change in transaction.changes] == [
+        b'{"a": false, "id": 1, "body": "x"}',
+        b'{"id": 2, "body": "y"}',
+    ]
+
+
+def test_a_completed_relation_is_used():
+    decoder = Decoder()
+    decoder.decode(BEGIN)
+    described = decoder.decode(relation("f", (("id", 20, 1), ("mood", 90001, 1))))
+    assert isinstance(described, RelationMessage)
+    decoder.define(complete(described, {90001: PgType(90001, "mood")}, ["id"]))
+    decoder.decode(INSERT + row("1", "sad"))
+    transaction = decoder.decode(COMMIT)
+    assert isinstance(transaction, Transaction)
+    columns = transaction.changes[0].relation.columns
+    assert [(column.type_name, column.is_key, column.is_identity) for column in columns] == [
+        ("int8", True, True),
+        ("mood", False, True),
+    ]
+
+
+def test_origins_types_and_logical_messages_are_passed_over():
+    assert decode(b"O" + bytes(9), b"Y" + bytes(9), b"M" + bytes(20)).changes == ()
+
+
+def test_the_catalog_schema_has_its_name():
+    described = Decoder().decode(relation(schema=""))
+    assert isinstance(described, RelationMessage)
+    assert complete(described, {}, None).schema == "pg_catalog"
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [b""],
+        [b"?"],
+        [COMMIT],
+        [BEGIN, BEGIN],
+        [BEGIN, INSERT + row("1", "x", "f")],
+        [relation(), INSERT + row("1", "x", "f")],
+        [BEGIN, relation(), INSERT + row("1", "x")],
+        [BEGIN, relation(), INSERT + row("1", "x", "f")[:-1]],
+        [BEGIN, relation(), INSERT + row("1", "x", "f") + b"!"],
+        [BEGIN, relation(), DELETE + b"N" + row("1", "x", "f")],
+        [BEGIN, relation(), UPDATE + b"K" + row("1", None, None)],
+        [BEGIN, relation("x")],
+        [BEGIN, relation()[:-3]],
+        [BEGIN, relation(), b"I" + struct.pack("!I", OID) + b"N\x00\x03b"],
+    ],
+)
+def test_what_breaks_the_protocol_is_refused(messages):
+    decoder = Decoder()
+    for message in messages[:-1]:
+        decoder.decode(message)
+    with pytest.raises(ProtocolError):
+        decoder.decode(messages[-1])
+
+
+@given(
+    st.lists(
+        st.sampled_from([BEGIN, COMMIT, relation(), INSERT + row("1", "x", "f")]) | st.binary(max_size=40)
+    )
+)
+def test_garbage_raises_only_protocol_errors(messages):
+    decoder = Decoder()
+    try:
+        for message in messages:
+            decoder.decode(message)
+    except ProtocolError:
+        pass
+
+
+@given(st.lists(st.tuples(st.integers(), st.none() | st.text(st.characters(exclude_categories=["Cs"])))))
+def test_rows_arrive_as_they_were_sent(rows):
+    transaction = decode(*(INSERT + row(str(number), body, None) for number, body in rows))
+    assert [change.new for change in transaction.changes] == [
+        (str(number), body, None) for number, body in rows
+    ]
