@@ -71,13 +71,18 @@ class LegacyLink:
 
     async def run(self) -> None:
         """Forward for as long as the task lives. Raises only what the outbox raises, in an ExceptionGroup."""
+        own = asyncio.current_task()
         while True:
             try:
-                await self._session()
+                # A task of its own, cancelled and awaited with this one: up to Python 3.12 a TaskGroup whose child
+                # fails as its parent is cancelled forgets the cancellation and spoils the parent's count of them.
+                await asyncio.create_task(self._session())
             except* CONNECTION_ERRORS as errors:
                 self._failed(_first(errors))
             finally:
                 self._connected = False
+            if own is not None and own.cancelling():
+                raise asyncio.CancelledError
             await asyncio.sleep(self._backoff.next())
 
     def _failed(self, error: BaseException) -> None:
@@ -194,10 +199,14 @@ class _Window:
         self._sent.append(position)
 
     def leave(self, position: int) -> None:
-        """Take an acknowledgement; raises Misbehaved for one of what was not sent."""
+        """Take an acknowledgement, of one frame and all before it; raises Misbehaved for one of what was not sent."""
         if not self._sent or position > self._sent[-1]:
             raise Misbehaved(f"acknowledged position {position}, which was not sent")
-        while self._sent and self._sent[0] <= position:
+        while self._sent[0] < position:
+            self._sent.popleft()
+        if (
+            self._sent[0] == position
+        ):  # only one: the frame that ends a refill has the position of the one before
             self._sent.popleft()
         self._moved.set()
 

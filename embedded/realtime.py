@@ -41,7 +41,8 @@ IDLE_SECONDS: Final = 66.0
 """A connection that sends nothing for so long, not even a ping, is closed with 1000."""
 _LONGEST_TIMER_SECONDS: Final = 3600.0
 _RESTART_SECONDS: Final = 1.0
-_TRANSACTIONS_PER_TICK: Final = 64
+_WAITING_TRANSACTIONS: Final = 256
+_TRANSACTIONS_AT_ONCE: Final = 64
 
 
 class RealtimeServer:
@@ -90,9 +91,9 @@ class RealtimeServer:
             while True:
                 try:
                     await self._pump()
-                except WalError as error:
-                    self._fault = str(error)
-                    _log.error("The change feed stopped and is started again: %s", error)
+                except* WalError as group:
+                    self._fault = "; ".join(str(error) for error in group.exceptions)
+                    _log.error("The change feed stopped and is started again: %s", self._fault)
                 self._live.clear()
                 await asyncio.sleep(_RESTART_SECONDS)
         finally:
@@ -109,23 +110,36 @@ class RealtimeServer:
             on_live=self._on_live,
             on_slot_lost=self._on_slot_lost,
         )
-        handled = 0
+        # full, it holds back the stream; nothing is dropped
+        waiting: asyncio.Queue[Transaction] = asyncio.Queue(_WAITING_TRANSACTIONS)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read(client, waiting))
+            tasks.create_task(self._deliver(client, waiting))
+
+    async def _read(self, client: WalClient, waiting: asyncio.Queue[Transaction]) -> None:
         stream = cast("AsyncGenerator[Transaction]", client.transactions())
         async with contextlib.aclosing(stream) as transactions:
             async for transaction in transactions:
-                try:
-                    await self._feed.deliver(transaction)
-                except Exception:  # noqa: BLE001  # the top of the feed's task, logged here once
-                    # Going on beats stopping for everybody; those who may have missed something are sent away,
-                    # so that they come back and read it.
-                    self._failed += 1
-                    _log.exception("A transaction could not be delivered (%x).", transaction.commit_lsn)
-                    self._send_away(WSCloseCode.INTERNAL_ERROR, "a transaction could not be delivered")
-                self._lsn = transaction.commit_lsn
-                self._flusher.then(client.acknowledge, transaction.commit_lsn)
-                handled += 1
-                if handled % _TRANSACTIONS_PER_TICK == 0:
-                    await asyncio.sleep(0)  # a full backlog must not keep frames from being written
+                await waiting.put(transaction)
+
+    async def _deliver(self, client: WalClient, waiting: asyncio.Queue[Transaction]) -> None:
+        """Deliver what gathered while the last batch was worked on, so that load makes batches, not delay."""
+        while True:
+            batch = [await waiting.get()]
+            while len(batch) < _TRANSACTIONS_AT_ONCE and not waiting.empty():
+                batch.append(waiting.get_nowait())
+            last = batch[-1].commit_lsn
+            try:
+                await self._feed.deliver(batch)
+            except Exception:  # noqa: BLE001  # the top of the feed's task, logged here once
+                # Going on beats stopping for everybody; those who may have missed something are sent away,
+                # so that they come back and read it.
+                self._failed += len(batch)
+                _log.exception("%d transactions up to %x could not be delivered.", len(batch), last)
+                self._send_away(WSCloseCode.INTERNAL_ERROR, "a transaction could not be delivered")
+            self._lsn = last
+            self._flusher.then(client.acknowledge, last)
+            await asyncio.sleep(0)  # a full backlog must not keep frames from being written
 
     def _on_live(self, live: bool) -> None:  # noqa: FBT001  # WalClient's callback
         if live:

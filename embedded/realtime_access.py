@@ -30,6 +30,10 @@ _T = TypeVar("_T")
 
 _POOL_SIZE: Final = 4
 _STATEMENT_SECONDS: Final = 10.0
+"""After this the connection is given up and the question asked anew."""
+_SERVER_SECONDS: Final = 5
+"""After this PostgreSQL itself ends a statement, say of a policy that hangs; that is not asked again."""
+_QUERY_CANCELED: Final = "57014"
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 1.0
 _UNABLE: Final = "Unable to subscribe to changes with given parameters. "
@@ -256,7 +260,11 @@ class Database:
         return await self._ask(ask)
 
     async def evaluate(self, condition: Condition, values: Sequence[str | None]) -> list[bool]:
-        """Return which of the values satisfy a condition that only SQL can decide."""
+        """Return which of the values satisfy a condition that only SQL can decide.
+
+        A condition that PostgreSQL refuses for some value (a pattern that ends in its escape) holds for none: one
+        client's filter must not stop the others' changes. It is logged.
+        """
 
         async def ask(connection: Any) -> list[bool]:
             # the expression is ours; the client's literal travels as a parameter
@@ -264,7 +272,12 @@ class Database:
                 f"select coalesce({condition.sql}, false)"  # noqa: S608
                 " from unnest($1::text[]) with ordinality u(v, n) order by u.n"
             )
-            rows = await connection.fetch(statement, list(values), condition.argument)
+            try:
+                rows = await connection.fetch(statement, list(values), condition.argument)
+            except asyncpg.PostgresError as error:
+                _raise_if_transient(error)
+                _log.warning("A filter on column %s cannot be evaluated: %s", condition.column, error)
+                return [False] * len(values)
             return [row[0] for row in rows]
 
         return await self._ask(ask)
@@ -294,6 +307,7 @@ class Database:
                     max_size=_POOL_SIZE,
                     command_timeout=_STATEMENT_SECONDS,
                     init=_prepare,
+                    reset=_leave_as_it_is,
                     # values are compared as the replication stream prints them
                     server_settings={
                         "application_name": "realtime",
@@ -301,6 +315,7 @@ class Database:
                         "datestyle": "ISO, MDY",
                         "intervalstyle": "postgres",
                         "jit": "off",
+                        "statement_timeout": f"{_SERVER_SECONDS}s",
                     },
                 )
             return self._pool
@@ -308,6 +323,10 @@ class Database:
 
 async def _prepare(connection: Any) -> None:
     await connection.execute(_VISIBLE_FUNCTION)
+
+
+async def _leave_as_it_is(connection: Any) -> None:
+    """Save the round trip of asyncpg's reset: all we set ends with its transaction."""
 
 
 def _transient(error: asyncpg.PostgresError) -> bool:

@@ -1,8 +1,8 @@
 """The change feed: who subscribed to what, and for each transaction who gets which frame.
 
-A transaction is dealt with in three steps: match every change with the bindings (pure, in memory), ask the
+Transactions are dealt with in three steps: match every change with the bindings (pure, in memory), ask the
 database what it alone can decide (rows under row level security, filters without an exact equivalent here; one
-round trip each for the whole transaction), then write the frames. Nothing is written before everything is known,
+round trip each for all that is at hand), then write the frames. Nothing is written before everything is known,
 so a database that goes away in between delays a transaction and never halves it.
 
 Subscriptions that would get the same bytes (same version, topic, ids and rights) share an audience: its frame is
@@ -23,7 +23,7 @@ from embedded.realtime_access import NO_ACCESS, Access, Database, Reader, Resolv
 from embedded.wal import UNCHANGED
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable, Iterable, Sequence
 
     from embedded.phoenix.channel import Token
     from embedded.phoenix.frames import Vsn
@@ -121,6 +121,16 @@ class _Hit:
     checked: bool
 
 
+@dataclass(eq=False, slots=True)
+class _Wanted:
+    """A change of a table that somebody subscribed to."""
+
+    change: Change
+    plan: _Plan
+    timestamp: str
+    hits: list[_Hit] = field(default_factory=list)
+
+
 class Feed:
     """Delivers transactions to subscriptions. One task calls `deliver`; the rest is called from the same loop."""
 
@@ -148,28 +158,33 @@ class Feed:
         if self._subscriptions.pop(subscription, True) is None:
             self._version += 1
 
-    async def deliver(self, transaction: Transaction) -> None:
-        """Write the transaction's changes to everybody who wants and may see them."""
-        self.transactions += 1
-        self.changes += len(transaction.changes)
+    async def deliver(self, transactions: Sequence[Transaction]) -> None:
+        """Write the changes, in order, to everybody who wants and may see them.
+
+        Several transactions at once cost the database as many questions as one.
+        """
+        self.transactions += len(transactions)
+        self.changes += sum(len(transaction.changes) for transaction in transactions)
         if not self._subscriptions:
             return
-        wanted: list[tuple[Change, _Plan]] = []
-        for change in transaction.changes:
-            if change.type == "TRUNCATE":
-                continue
-            plan = self._plans.get(change.relation.oid)
-            if plan is None or not self._current(plan, change.relation):
-                plan = await self._make_plan(change.relation)
-            if plan.audiences:
-                wanted.append((change, plan))
+        wanted: list[_Wanted] = []
+        for transaction in transactions:
+            moment = transaction.commit_timestamp.astimezone(UTC).isoformat(timespec="milliseconds")
+            timestamp = moment.replace("+00:00", "Z")
+            for change in transaction.changes:
+                if change.type == "TRUNCATE":
+                    continue
+                plan = self._plans.get(change.relation.oid)
+                if plan is None or not self._current(plan, change.relation):
+                    plan = await self._make_plan(change.relation)
+                if plan.audiences:
+                    wanted.append(_Wanted(change, plan, timestamp))
         if not wanted:
             return
         decided = await self._decide_in_sql(wanted)
-        work = [(change, plan, _hits(change, plan, decided)) for change, plan in wanted]
-        visible = await self._visible(work)
-        timestamp = transaction.commit_timestamp.astimezone(UTC).isoformat(timespec="milliseconds")
-        await self._write(work, visible, timestamp.replace("+00:00", "Z"))
+        for item in wanted:
+            item.hits = _hits(item.change, item.plan, decided)
+        await self._write(wanted, await self._visible(wanted))
 
     # -- plans
 
@@ -213,11 +228,10 @@ class Feed:
 
     # -- what only the database can say
 
-    async def _decide_in_sql(
-        self, wanted: Iterable[tuple[Change, _Plan]]
-    ) -> dict[tuple[Condition, str], bool]:
+    async def _decide_in_sql(self, wanted: Iterable[_Wanted]) -> dict[tuple[Condition, str], bool]:
         values: dict[Condition, set[str]] = defaultdict(set)
-        for change, plan in wanted:
+        for item in wanted:
+            change, plan = item.change, item.plan
             for audience in plan.audiences:
                 for entry in audience.entries:
                     for condition in entry.conditions:
@@ -232,18 +246,18 @@ class Feed:
             decided.update(zip(((condition, text) for text in listed), answers, strict=True))
         return decided
 
-    async def _visible(self, work: list[tuple[Change, _Plan, list[_Hit]]]) -> _Visible:
+    async def _visible(self, wanted: Iterable[_Wanted]) -> _Visible:
         """Return what the readers' policies show, of the values that the policies look at."""
         readers: dict[int, dict[Reader, None]] = defaultdict(dict)
         rows: dict[int, dict[_PolicyValues, None]] = defaultdict(dict)
         plans: dict[int, _Plan] = {}
-        for change, plan, hits in work:
-            asking = [hit.audience.reader for hit in hits if hit.checked]
+        for item in wanted:
+            asking = [hit.audience.reader for hit in item.hits if hit.checked]
             if asking:
-                oid = change.relation.oid
-                plans[oid] = plan
+                oid = item.change.relation.oid
+                plans[oid] = item.plan
                 readers[oid].update(dict.fromkeys(asking))
-                rows[oid][_policy_values(change, plan)] = None
+                rows[oid][_policy_values(item.change, item.plan)] = None
         shown: _Visible = {}
         for oid, plan in plans.items():
             values, asked = list(rows[oid]), list(readers[oid])
@@ -254,17 +268,13 @@ class Feed:
 
     # -- frames
 
-    async def _write(
-        self,
-        work: list[tuple[Change, _Plan, list[_Hit]]],
-        visible: _Visible,
-        timestamp: str,
-    ) -> None:
+    async def _write(self, wanted: Iterable[_Wanted], visible: _Visible) -> None:
         written = 0
-        for change, plan, hits in work:
+        for item in wanted:
+            change, plan, timestamp = item.change, item.plan, item.timestamp
             data: dict[_View, bytes] = {}
             values = _policy_values(change, plan)
-            for hit in hits:
+            for hit in item.hits:
                 audience = hit.audience
                 if hit.checked and values not in visible[change.relation.oid, audience.reader]:
                     continue

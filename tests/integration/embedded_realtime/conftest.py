@@ -192,6 +192,8 @@ async def serving(postgres, database, slot, keys, **options):
     feed = asyncio.create_task(server.run())
     stack = Stack(server, port, keys, postgres, database)
     try:
+        # a refused join does not wait for the feed, so tests must: what is committed before the slot exists is nothing
+        await until(lambda: server.health()["live"], 30, "the feed")
         yield stack
     finally:
         await stack.aclose()

@@ -315,3 +315,14 @@ async def test_nothing_committed_after_the_reply_is_lost(stack):
             if frame[3] == "postgres_changes" and frame[2] == f"realtime:{number}":
                 assert frame[4]["data"]["record"]["id"] == number
                 break
+
+
+async def test_a_filter_that_breaks_on_a_value_breaks_for_its_client_only(stack):
+    broken, healthy = await stack.client(), await stack.client()
+    await broken.subscribe("realtime:x", ANY | {"filter": "details=like.a\\"})
+    await healthy.subscribe("realtime:x", ANY)
+    sql = await stack.sql()
+    await sql.execute("insert into public.todos(id, details) values (1, 'ab')")
+    assert (await healthy.change())[1]["record"]["id"] == 1
+    await broken.silent()
+    assert stack.server.health()["failed_transactions"] == 0

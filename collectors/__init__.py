@@ -1,0 +1,1 @@
+"""Collectors: one file per source, each a pure parser and a thin poller."""

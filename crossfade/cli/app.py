@@ -1,0 +1,122 @@
+"""The command's entry: its groups, and the one place where an error becomes a line and an exit status."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+
+from adapters.errors import AdapterError
+from crossfade.cli.options import Format, FormatOption, debugging
+from crossfade.cli.output import discard_output, print_json
+from crossfade.errors import CrossfadeError
+from embedded.errors import EmbeddedError
+from legacy_ws.errors import LegacyError
+from monitoring.errors import MonitoringError
+from validation.errors import ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_OURS = (AdapterError, CrossfadeError, EmbeddedError, LegacyError, MonitoringError, ValidationError)
+
+app = typer.Typer(
+    name="crossfade",
+    help="Move the clients of a live monitoring stream from a WebSocket server to Supabase Realtime, one by one.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    if debug:
+        os.environ["CROSSFADE_DEBUG"] = "1"
+
+
+@app.command()
+def version(format_: FormatOption = Format.TEXT) -> None:
+    """Print the version."""
+    number = _version()
+    if format_ is Format.JSON:
+        print_json({"version": number})
+    else:
+        typer.echo(f"crossfade {number}")
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("crossfade")
+    except importlib.metadata.PackageNotFoundError:
+        return "0 (not installed)"
+
+
+_MODULES = {
+    "up": "up",
+    "stop": "up",
+    "status": "status",
+    "watch": "watch",
+    "flags": "flags",
+    "validate": "validate",
+    "doctor": "doctor",
+    "supabase": "supabase",
+}
+"""Command -> its module in this package."""
+
+
+def register(arguments: Sequence[str]) -> None:
+    """Add the commands that the arguments can mean: one, or all of them for the help.
+
+    Together the commands import every driver we have, which takes seconds on a busy machine.
+    """
+    first = next((argument for argument in arguments if not argument.startswith("-")), "")
+    for name in [first] if first in _MODULES else [] if first == "version" else list(_MODULES):
+        module = importlib.import_module(f"crossfade.cli.{_MODULES[name]}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name)(getattr(module, name))
+
+
+def main() -> None:
+    """Run the command and end the process: every failure is one line on stderr and a status that is not 0."""
+    try:
+        register(sys.argv[1:])
+        sys.exit(app(standalone_mode=False) or 0)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        if debugging():
+            raise
+        _say(error.format_message().rstrip("."))
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone: nothing is left to say, and nobody to say it to.
+        discard_output()
+        sys.exit(0)
+    except _OURS as error:
+        if debugging():
+            raise
+        _say(str(error))
+        sys.exit(getattr(error, "exit_code", 1))
+    except Exception as error:
+        if debugging():
+            raise
+        _say(
+            f"unexpected {type(error).__name__}: {error}; run again with crossfade --debug for the traceback"
+        )
+        sys.exit(1)
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"crossfade: {' '.join(message.split())}\n")

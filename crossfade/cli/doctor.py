@@ -1,0 +1,167 @@
+"""``crossfade doctor``: what stands in the way here, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import docker
+import typer
+from docker.errors import DockerException
+from rich.console import Console
+
+from adapters.flag_file import FlagFile
+from crossfade import packaged
+from crossfade.addresses import require_free
+from crossfade.checks import Check, ask_rest, check_parts, query
+from crossfade.cli.options import DataDirOption, Format, FormatOption, wiring
+from crossfade.cli.output import print_json
+from crossfade.cli.status import table
+from crossfade.errors import CrossfadeError
+from crossfade.paths import unusable
+from crossfade.plan import PARTS, flags_file, known_addresses, running_state
+from embedded.errors import EmbeddedError
+from embedded.postgres_install import find_install
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from crossfade.paths import DataDir
+    from crossfade.settings import Settings
+
+_ENOUGH_BYTES = 1 << 30
+_DOCKER_SECONDS = 3
+
+
+def doctor(data_dir: DataDirOption = None, format_: FormatOption = Format.TEXT) -> None:
+    """Look at ports, database, Docker, disk and flags, and say what to do; exit 1 when something is in the way."""
+    wired = wiring(data_dir)
+    checks = list(_examine(wired.data, wired.settings))
+    good = all(check.ok or check.note for check in checks)
+    if format_ is Format.JSON:
+        print_json({"good": good, "checks": [check.to_json() for check in checks]})
+    else:
+        Console().print(table(checks))
+    raise typer.Exit(0 if good else 1)
+
+
+def _examine(data: DataDir, settings: Settings) -> Iterator[Check]:
+    yield _directory(data)
+    yield _disk(data.root)
+    if running_state(data) is not None:
+        yield from asyncio.run(check_parts(data, settings))
+    else:
+        yield from _ports(data, settings)
+        yield _flags(data, settings)
+        yield from _database(settings)
+    yield _docker()
+
+
+def _existing(path: Path) -> Path:
+    """Return the nearest directory that exists at or above a path."""
+    return next(place for place in (path, *path.parents) if place.exists())
+
+
+def _directory(data: DataDir) -> Check:
+    place = _existing(data.root)
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        problem = unusable(data.root, error)
+        return Check(
+            "data directory",
+            ok=False,
+            detail=problem.reason,
+            address=str(data.root),
+            advice="choose another with --data-dir",
+        )
+    detail = "writable" if data.root.exists() else "will be made by crossfade up"
+    return Check("data directory", ok=True, detail=detail, address=str(data.root))
+
+
+def _disk(path: Path) -> Check:
+    free = shutil.disk_usage(_existing(path)).free
+    return Check(
+        "disk",
+        ok=free >= _ENOUGH_BYTES,
+        detail=f"{free / (1 << 30):.1f} GiB free",
+        advice="free some space: 1 GiB is wanted, or choose another --data-dir",
+    )
+
+
+def _ports(data: DataDir, settings: Settings) -> Iterator[Check]:
+    for listener in known_addresses(data, settings).listeners(PARTS):
+        if settings.hosted and listener.part in {"realtime", "postgres"}:
+            continue
+        try:
+            require_free(listener)
+        except CrossfadeError as error:
+            advice = f"choose another with {listener.option}"
+            yield Check(
+                f"port of {listener.part}",
+                ok=False,
+                detail=str(error),
+                address=listener.address,
+                advice=advice,
+            )
+        else:
+            yield Check(f"port of {listener.part}", ok=True, detail="free", address=listener.address)
+
+
+def _flags(data: DataDir, settings: Settings) -> Check:
+    path = flags_file(data, settings)
+    if not path.exists() and path.parent == data.root:
+        return Check("flags", ok=True, detail="will be made by crossfade up", address=str(path))
+    flags = FlagFile(path)
+    flags.refresh()
+    problem = flags.problem()
+    return Check("flags", problem is None, problem or "good", str(path), "correct the file")
+
+
+def _database(settings: Settings) -> Iterator[Check]:
+    if not settings.hosted:
+        try:
+            detail = f"embedded, PostgreSQL {find_install().major}"
+        except EmbeddedError as error:
+            yield Check("database", ok=False, detail=str(error), advice="run make setup again")
+            return
+        yield Check("database", ok=True, detail=detail)
+        yield Check("migrations", ok=True, detail=str(packaged.migrations()))
+        return
+    try:
+        settings.require_complete()
+    except CrossfadeError as error:
+        yield Check("settings", ok=False, detail=str(error))
+        return
+    url, key, database = settings.supabase_url, settings.supabase_key, settings.database_url
+    for name, ask in (
+        ("supabase", ask_rest(url or "", key.get_secret_value() if key else "")),
+        ("database", query(database.get_secret_value() if database else "")),
+    ):
+        try:
+            yield Check(name, ok=True, detail=asyncio.run(ask))
+        except Exception as error:  # noqa: BLE001 - drivers raise what they like; each failure is a finding
+            reason = " ".join(str(error).split()) or type(error).__name__
+            yield Check(
+                name, ok=False, detail=reason, advice="check SUPABASE_URL, SUPABASE_KEY and DATABASE_URL"
+            )
+
+
+def _docker() -> Check:
+    try:
+        client = docker.from_env(timeout=_DOCKER_SECONDS)
+        try:
+            version = client.version().get("Version", "?")
+        finally:
+            client.close()
+    except (DockerException, OSError) as error:
+        reason = " ".join(str(error).split())[:160]
+        advice = (
+            "without it containers are not watched, everything else works; start Docker or use --no-docker"
+        )
+        return Check("docker", ok=False, detail=f"does not answer: {reason}", advice=advice, note=True)
+    return Check("docker", ok=True, detail=f"version {version}")

@@ -1,0 +1,141 @@
+"""What the collecting process keeps and tells of itself: the publisher in front of the spool, and its status file."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from adapters.spool_file import SpoolError
+from monitoring.errors import InvalidEvent
+from monitoring.events import format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from adapters.postgres_writer import PostgresWriter
+    from adapters.spool import Spool
+    from collectors.collector import Schedule, Ticks
+    from collectors.docker import DockerCollector
+    from monitoring.events import Draft, StreamId
+
+log = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Puts drafts on the spool. What it refuses is counted and said once, never raised into a collector."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self.events: Counter[StreamId] = Counter()
+        """Events that were taken, per stream, since the process began."""
+        self.refused = 0
+        self._errors: dict[StreamId, str] = {}
+
+    @property
+    def last_error(self) -> str | None:
+        """Why the newest batch of some stream was refused; None when all were taken."""
+        return next(reversed(self._errors.values()), None)
+
+    def publish(self, drafts: Sequence[Draft]) -> None:
+        """Append a batch of one collector: all of it or, said and counted, nothing."""
+        if not drafts:
+            return
+        stream = drafts[0].stream
+        try:
+            events = self._spool.append(drafts)
+        except (SpoolError, InvalidEvent) as error:
+            self.refused += len(drafts)
+            kind = type(error).__name__
+            if not self._errors.get(stream, "").startswith(
+                kind
+            ):  # the same again, perhaps with another count in it
+                log.error("spool: %s", error)  # noqa: TRY400 - a full disk needs no traceback
+            self._errors[stream] = f"{kind}: {error}"
+            return
+        if self._errors.pop(stream, None):
+            log.info("spool: takes events of %s again; %d were refused so far", stream, self.refused)
+        self.events.update(event.stream for event in events)
+
+
+def report(
+    *,
+    device: str,
+    running: bool,
+    started_at: datetime,
+    spool: Spool,
+    publisher: Publisher,
+    writer: PostgresWriter | None,
+    link: Mapping[str, Any] | None,
+    schedules: Sequence[Schedule],
+    docker: DockerCollector | None,
+) -> dict[str, Any]:
+    """Return the status as plain JSON; ``detail`` is the one sentence that matters most now."""
+    state = spool.state()
+    paths: dict[str, dict[str, Any]] = {
+        "supabase": {"enabled": False} if writer is None else {"enabled": True, **_writer(writer)},
+        "legacy": {"enabled": False} if link is None else {"enabled": True, **link},
+    }
+    for name, path in paths.items():
+        path["pending"] = state.waiting.get(name, 0)
+    streams = {
+        stream: {
+            "epoch": position.epoch,
+            "seq": position.seq,
+            "events": publisher.events[stream],
+            "open": spool.is_open(stream),
+        }
+        for stream, position in sorted(spool.heads().items())
+    }
+    return {
+        "pid": os.getpid(),
+        "running": running,
+        "device": device,
+        "started_at": format_time(started_at),
+        "updated_at": format_time(datetime.now(UTC)),
+        "detail": _detail(publisher, writer, schedules, streams) if running else "stopped",
+        "streams": streams,
+        "paths": paths,
+        "spool": {
+            "position": state.position,
+            "retained": state.retained,
+            "refused": publisher.refused,
+            "refused_by_reason": dict(state.refused),
+            "last_error": publisher.last_error,
+        },
+        "collectors": {schedule.collector.name: _ticks(schedule.ticks) for schedule in schedules},
+        "docker": {
+            "available": bool(docker and docker.available),
+            "detail": docker.detail if docker else "Docker is not watched (--no-docker)",
+        },
+    }
+
+
+def _detail(
+    publisher: Publisher,
+    writer: PostgresWriter | None,
+    schedules: Sequence[Schedule],
+    streams: Mapping[StreamId, Any],
+) -> str:
+    if publisher.last_error:
+        return publisher.last_error
+    if not streams and writer is not None:
+        return f"waiting for the database to open the first streams: {writer.status.detail}"
+    failing = [
+        f"{schedule.collector.name}: {schedule.ticks.last_error}"
+        for schedule in schedules
+        if schedule.ticks.last_error
+    ]
+    return "; ".join(failing) or "collecting"
+
+
+def _writer(writer: PostgresWriter) -> dict[str, Any]:
+    return {**asdict(writer.status), "lost": sorted(writer.status.lost)}
+
+
+def _ticks(ticks: Ticks) -> dict[str, Any]:
+    last = ticks.last_success
+    return {**asdict(ticks), "last_success": format_time(last) if last else None}

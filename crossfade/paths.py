@@ -1,0 +1,152 @@
+"""The data directory: where everything of one installation lives, and the errors of a directory that cannot be used.
+
+::
+
+    supabase/          keys, the cluster            legacy/link.token   the collector's secret for the legacy server
+    spool.db           the owner's spool            run/                locks, state.json, parity.json
+    logs/<part>.log    what each part said
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from crossfade.errors import DataDirError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_ROOM_BYTES = 1 << 20
+"""What has to be free for a start to make sense."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataDir:
+    """Names of everything below one data directory; ``root`` is absolute."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, path: Path) -> DataDir:
+        """Return the data directory at a path, made absolute; nothing is created."""
+        return cls(path.expanduser().absolute())
+
+    @property
+    def supabase(self) -> Path:
+        """Keys and cluster of the embedded Supabase."""
+        return self.root / "supabase"
+
+    @property
+    def cluster(self) -> Path:
+        """Where the embedded PostgreSQL keeps its data (it may put it elsewhere, and says where)."""
+        return self.supabase / "pgdata"
+
+    @property
+    def keys(self) -> Path:
+        """Keys of the embedded Supabase, for its owner only."""
+        return self.supabase / "keys.json"
+
+    @property
+    def spool(self) -> Path:
+        """The owner's spool."""
+        return self.root / "spool.db"
+
+    @property
+    def link_token(self) -> Path:
+        """The secret of the collector's link to the legacy server."""
+        return self.root / "legacy" / "link.token"
+
+    @property
+    def run(self) -> Path:
+        """Locks and state of what runs now."""
+        return self.root / "run"
+
+    @property
+    def lock(self) -> Path:
+        """The file that the running supervisor has locked; holds its pid."""
+        return self.run / "up.lock"
+
+    @property
+    def state(self) -> Path:
+        """The supervisor's state."""
+        return self.run / "state.json"
+
+    @property
+    def parity(self) -> Path:
+        """The live comparison's newest result."""
+        return self.run / "parity.json"
+
+    @property
+    def client_id(self) -> Path:
+        """The stable client id of commands of this directory."""
+        return self.root / "client.id"
+
+    @property
+    def logs(self) -> Path:
+        """One log file per part."""
+        return self.root / "logs"
+
+    def log(self, part: str) -> Path:
+        """Return a part's log file."""
+        return self.logs / f"{part}.log"
+
+    def create(self) -> None:
+        """Make the directories that are missing, for their owner only, and prove that they can be written.
+
+        Raises DataDirError. Directories that exist, and every parent, keep their permissions.
+        """
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for directory in (self.supabase, self.run, self.logs, self.link_token.parent):
+                directory.mkdir(mode=0o700, exist_ok=True)
+            # A file of some size shows a full disk and a read-only mount now, not in the middle of the work.
+            with tempfile.TemporaryFile(dir=self.run) as probe:
+                probe.write(b"\0" * _ROOM_BYTES)
+                probe.flush()
+        except OSError as error:
+            raise unusable(self.root, error) from error
+
+
+def unusable(path: Path, error: OSError) -> DataDirError:
+    """Return the error that says what is wrong with a data directory, and what to do."""
+    other = "choose another with --data-dir"
+    table = {
+        errno.EACCES: ("no permission to write", f"run as its owner or {other}"),
+        errno.EPERM: ("no permission to write", f"run as its owner or {other}"),
+        errno.EROFS: ("the file system is read-only", other),
+        errno.ENOSPC: ("the disk is full", f"free some space or {other}"),
+        errno.EDQUOT: ("the disk quota is used up", f"free some space or {other}"),
+        errno.ENOTDIR: ("something on the way to it is a file", other),
+        errno.EEXIST: ("it, or something in it that should be a directory, is a file", other),
+        errno.ENAMETOOLONG: ("the name is too long", other),
+    }
+    reason, hint = table.get(error.errno or 0, (error.strerror or str(error), other))
+    return DataDirError(path, reason, hint)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace a JSON file in one step, so that a reader sees the old or the new one. Raises OSError."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(orjson.dumps(value, option=orjson.OPT_INDENT_2))
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the object in a JSON file; None when there is none that can be read."""
+    try:
+        value = orjson.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,181 @@
+"""Text to Flags, strictly.
+
+Routing is a safety mechanism, so nothing is guessed: every key must be there, once, with a value of its own form.
+The values are read from the YAML *nodes* rather than from constructed objects, because YAML itself would make
+``05`` the number 5, and ``no`` a text. A file that was cut short never ends with its ``end: true`` line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from monitoring.errors import InvalidFlags
+from monitoring.flags.model import CLIENT_ID, PERCENT_SCALE, TOTAL_WEIGHT, ClientId, Flags, ValueType
+
+VERSION = "1"
+MAX_CHARACTERS = 1_000_000
+"""A longer file is refused: reading it would hold up the process (a megabyte takes seconds)."""
+
+_PERCENT = re.compile(r"(0|[1-9][0-9]{0,2})(?:\.([0-9]{1,3}))?\Z")
+_SWITCH = {"true": True, "false": False}
+_TOP = ("version", "kill", "live", "end")
+_LIVE = ("percent", "allow", "deny")
+
+_N = TypeVar("_N", bound=Node)
+
+
+def load(text: str) -> Flags:
+    """Return what a flag file says; raises InvalidFlags with the line to blame."""
+    nodes = compose(text)
+    return Flags(
+        kill=switch(scalar(nodes["kill"], "kill"), "kill", line(nodes["kill"])),
+        weight=weight(
+            scalar(nodes["live.percent"], "live.percent"), "live.percent", line(nodes["live.percent"])
+        ),
+        allow=_clients(nodes["live.allow"], "live.allow"),
+        deny=_clients(nodes["live.deny"], "live.deny"),
+    )
+
+
+def compose(text: str) -> Mapping[str, Node]:
+    """Return the value node of each key of `KEYS`; raises InvalidFlags when the outer form is wrong."""
+    if len(text) > MAX_CHARACTERS:
+        raise InvalidFlags(f"the file has {len(text):,} characters, more than {MAX_CHARACTERS:,}")
+    top = _mapping(_parse(text), "", _TOP)
+    version = scalar(top["version"], "version")
+    if version != VERSION:
+        raise InvalidFlags(
+            f"version {version!r} is not known here; this program reads 1", line=line(top["version"])
+        )
+    live = _mapping(top["live"], "live.", _LIVE)
+    _check_end(text, top)
+    return {"kill": top["kill"], **{f"live.{name}": node for name, node in live.items()}}
+
+
+def line(node: Node) -> int:
+    """Return the line of a node, counted from 1."""
+    return int(node.start_mark.line) + 1
+
+
+def scalar(node: Node, key: str) -> str:
+    """Return the text of a scalar as it was written; raises InvalidFlags for anything else, and for quoted text."""
+    plain = _expect(node, ScalarNode, key, "one value")
+    if plain.style is not None:
+        raise InvalidFlags(f"{key} must be written without quotes", line=line(node))
+    return str(plain.value)
+
+
+def switch(text: str, key: str, at_line: int = 0) -> bool:
+    """Read ``true`` or ``false``; raises InvalidFlags."""
+    if text not in _SWITCH:
+        raise InvalidFlags(f"{key} must be {ValueType.SWITCH}, got {text!r}", line=at_line)
+    return _SWITCH[text]
+
+
+def weight(text: str, key: str, at_line: int = 0) -> int:
+    """Read a percentage as thousandths of a percent; raises InvalidFlags."""
+    found = _PERCENT.match(text)
+    if not found:
+        raise InvalidFlags(f"{key} must be {ValueType.PERCENT}, got {text!r}", line=at_line)
+    thousandths = int(found[1]) * PERCENT_SCALE + int((found[2] or "").ljust(3, "0"))
+    if thousandths > TOTAL_WEIGHT:
+        raise InvalidFlags(f"{key} must be {ValueType.PERCENT}, got {text}", line=at_line)
+    return thousandths
+
+
+def client_id(text: str, key: str, at_line: int = 0) -> ClientId:
+    """Read a listed client id; raises InvalidFlags."""
+    if not CLIENT_ID.match(text):
+        raise InvalidFlags(
+            f"{key}: {text!r} is not a client id: 1 to 128 letters, digits or . _ : @ / + -, first and last a letter or digit",
+            line=at_line,
+        )
+    return ClientId(text)
+
+
+def _clients(node: Node, key: str) -> frozenset[ClientId]:
+    found: set[ClientId] = set()
+    for item in items(node, key):
+        client = client_id(str(item.value), key, line(item))
+        if client in found:
+            raise InvalidFlags(f"{key} names {client!r} twice", line=line(item))
+        found.add(client)
+    return frozenset(found)
+
+
+def items(node: Node, key: str) -> list[ScalarNode]:
+    """Return the entries of a list; raises InvalidFlags when it is not a list of single values."""
+    entries: list[Node] = _expect(node, SequenceNode, key, "a list such as [one, two], or [] for none").value
+    return [_expect(entry, ScalarNode, f"each entry of {key}", "one client id") for entry in entries]
+
+
+def _parse(text: str) -> Node:
+    yaml = YAML(typ="safe", pure=True)
+    try:
+        root: Node | None = yaml.compose(text)
+    except MarkedYAMLError as error:
+        mark, context = error.problem_mark or error.context_mark, error.context_mark
+        where = (
+            f" ({error.context} that begins in line {int(context.line) + 1})"
+            if error.context and context
+            else ""
+        )
+        raise InvalidFlags(
+            f"not YAML: {error.problem}{where}", line=int(mark.line) + 1 if mark else 0
+        ) from None
+    except YAMLError as error:
+        raise InvalidFlags(f"not YAML: {' '.join(str(error).split())}") from None
+    except (RecursionError, ValueError, IndexError, AttributeError, TypeError) as error:
+        # ruamel.yaml lets these through for some malformed input; the file is broken all the same.
+        raise InvalidFlags(f"not YAML: {type(error).__name__}: {error}") from None
+    if root is None:
+        raise InvalidFlags("the file is empty; a file that was cut short is refused")
+    return root
+
+
+def _mapping(node: Node, prefix: str, names: tuple[str, ...]) -> dict[str, Node]:
+    what = prefix.rstrip(".") or "the file"
+    pairs: list[tuple[Node, Node]] = _expect(
+        node, MappingNode, what, f"keys and values: {', '.join(names)}"
+    ).value
+    found: dict[str, Node] = {}
+    for key_node, value in pairs:
+        name = str(_expect(key_node, ScalarNode, f"a key of {what}", "a word").value)
+        if name not in names:
+            raise InvalidFlags(
+                f"key {prefix}{name} is not known; known are {', '.join(prefix + known for known in names)}",
+                line=line(key_node),
+            )
+        if name in found:
+            raise InvalidFlags(f"key {prefix}{name} is there twice", line=line(key_node))
+        if isinstance(value, ScalarNode) and not value.value:
+            raise InvalidFlags(f"key {prefix}{name} has no value", line=line(key_node))
+        found[name] = value
+    if missing := [prefix + name for name in names if name not in found]:
+        raise InvalidFlags(
+            f"{', '.join(missing)} is missing; a file that was cut short is refused", line=line(node)
+        )
+    return found
+
+
+def _expect(node: Node, kind: type[_N], what: str, form: str) -> _N:
+    if not isinstance(node, kind):
+        raise InvalidFlags(f"{what} must be {form}", line=line(node))
+    if node.anchor is not None or not str(node.tag or "tag:yaml.org,2002:").startswith("tag:yaml.org,2002:"):
+        raise InvalidFlags(f"{what} must be written out: anchors and tags are not read here", line=line(node))
+    return node
+
+
+def _check_end(text: str, top: Mapping[str, Node]) -> None:
+    last = text.rstrip().rpartition("\n")[2]
+    if last != "end: true" or scalar(top["end"], "end") != "true":
+        raise InvalidFlags(
+            "the last line must be `end: true` and nothing may follow it; a file that was cut short is refused",
+            line=line(top["end"]),
+        )

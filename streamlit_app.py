@@ -1,0 +1,65 @@
+"""The dashboard's script: joins `dashboard` with the services that `crossfade.wiring` makes."""
+
+from __future__ import annotations
+
+import gc
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import streamlit as st
+
+from adapters.flag_file import FlagFile
+from crossfade.errors import CrossfadeError
+from crossfade.paths import DataDir, read_json
+from crossfade.plan import flags_file
+from crossfade.settings import load_settings
+from crossfade.wiring import Wiring
+from dashboard import page
+from dashboard.hub import Hub, Sources
+from monitoring.errors import Unreachable
+from monitoring.service import MonitoringService
+
+
+@asynccontextmanager
+async def _connect(wiring: Wiring, client_id: str) -> AsyncIterator[MonitoringService]:
+    try:
+        async with wiring.connect_router(client_id) as router:
+            yield router
+    except CrossfadeError as error:
+        raise Unreachable("Crossfade", str(error)) from error
+
+
+@st.cache_resource(on_release=Hub.close, show_spinner=False)
+def _hub() -> Hub:
+    settings = load_settings()
+    data = DataDir.of(settings.data_dir)
+    flags = FlagFile(flags_file(data, settings))
+    client_id = f"dashboard-{socket.gethostname()}"
+    hub = Hub(
+        Sources(
+            client_id=client_id,
+            connect=partial(_connect, Wiring(data, settings), client_id),
+            flags=lambda: (flags.refresh(), flags.problem()),
+            parity=partial(read_json, data.parity),
+            collect=partial(read_json, data.run / "collect.json"),
+        )
+    )
+    hub.start()
+    return hub
+
+
+@st.cache_resource(show_spinner=False)
+def _settle() -> None:
+    """Keep what the first drawing imported out of the full collection that follows every run of a fragment."""
+    gc.collect()
+    gc.freeze()
+
+
+page.configure()
+try:
+    page.draw(_hub())
+    _settle()
+except CrossfadeError as problem:
+    st.error(str(problem), icon=":material/error:")

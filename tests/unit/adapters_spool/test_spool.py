@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from adapters.spool import Spool, SpoolReader
+from adapters.spool_file import (
+    SpoolCorrupt,
+    SpoolFull,
+    SpoolInUse,
+    SpoolUnwritable,
+    StaleEpoch,
+    StreamNotOpen,
+)
+from monitoring.errors import InvalidEvent
+from monitoring.events import Draft, Kind, Position, StreamId, to_json
+
+SYSTEM = StreamId("web-1/system")
+CONTAINERS = StreamId("web-1/containers")
+AT = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
+
+
+def draft(n: int = 0, stream: StreamId = SYSTEM) -> Draft:
+    return Draft(stream, Kind.METRIC_COLLECTED, AT + timedelta(seconds=n), {"n": n})
+
+
+def test_seqs_count_from_the_opening_event_per_stream(spool: Spool) -> None:
+    spool.open_stream(CONTAINERS, 7, Position(6, 41), AT)
+    events = spool.append([draft(1), draft(2, CONTAINERS), draft(3)])
+    assert [(event.stream, event.epoch, event.seq) for event in events] == [
+        (SYSTEM, 1, 2),
+        (CONTAINERS, 7, 2),
+        (SYSTEM, 1, 3),
+    ]
+    assert spool.heads() == {SYSTEM: Position(1, 3), CONTAINERS: Position(7, 2)}
+    assert spool.position == 5
+
+
+def test_what_is_read_is_what_was_appended(spool: Spool) -> None:
+    appended = spool.append([draft(n) for n in range(5)])
+    rows = spool.read(1, 100)
+    assert [event for _, event in rows] == appended
+    assert [position for position, _ in rows] == [2, 3, 4, 5, 6]
+    assert spool.read(2, 2) == rows[1:3]
+
+
+def test_the_opening_event_names_the_owner_and_the_last_position(spool: Spool) -> None:
+    opened = spool.open_stream(CONTAINERS, 3, Position(2, 9), AT)
+    assert opened.kind == Kind.STREAM_OPENED
+    assert opened.seq == 1
+    assert opened.previous == Position(2, 9)
+    assert opened.payload["owner"] == str(spool.owner)
+
+
+def test_a_new_epoch_names_our_own_last_position_when_it_is_the_later_one(spool: Spool) -> None:
+    """The database has not seen what the spool still holds."""
+    spool.append([draft(1), draft(2)])
+    assert spool.open_stream(SYSTEM, 2, Position(1, 1), AT).previous == Position(1, 3)
+    assert spool.open_stream(SYSTEM, 9, Position(8, 100), AT).previous == Position(8, 100)
+
+
+def test_an_epoch_is_never_opened_twice(spool: Spool) -> None:
+    with pytest.raises(StaleEpoch, match="epoch 1 cannot be opened"):
+        spool.open_stream(SYSTEM, 1, None, AT)
+
+
+def test_a_stream_that_was_not_opened_refuses_the_whole_batch(spool: Spool) -> None:
+    with pytest.raises(StreamNotOpen, match="never opened"):
+        spool.append([draft(1), draft(1, CONTAINERS)])
+    assert spool.position == 1
+    assert spool.refused["StreamNotOpen"] == 2
+
+
+def test_a_closed_stream_refuses_until_it_is_resumed_or_opened(spool: Spool) -> None:
+    spool.close_stream(SYSTEM)
+    with pytest.raises(StreamNotOpen, match="another owner"):
+        spool.append([draft()])
+    spool.resume_stream(SYSTEM)
+    assert spool.append([draft()])[0].position == Position(1, 2)
+    spool.close_stream(SYSTEM)
+    spool.open_stream(SYSTEM, 2, None, AT)
+    assert spool.append([draft()])[0].position == Position(2, 2)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Draft(SYSTEM, Kind.METRIC_COLLECTED, AT, {"n": object()}),
+        Draft(SYSTEM, Kind.METRIC_COLLECTED, AT, {"n": 2**70}),
+        Draft(SYSTEM, Kind.METRIC_COLLECTED, AT, {"n": "\ud800"}),
+        Draft(SYSTEM, "", AT, {}),
+    ],
+)
+def test_what_could_not_be_read_again_is_refused_without_taking_a_seq(spool: Spool, bad: Draft) -> None:
+    with pytest.raises(InvalidEvent):
+        spool.append([draft(1), bad])
+    assert spool.append([draft(2)])[0].seq == 2
+    assert spool.refused["InvalidEvent"] == 2
+
+
+def test_a_full_spool_refuses_and_takes_events_again_after_acknowledgement(spool_path: Path) -> None:
+    with Spool.open(spool_path, max_events=3, retain_events=0) as spool:
+        spool.open_stream(SYSTEM, 1, None, AT)
+        spool.append([draft(1)])
+        with pytest.raises(SpoolFull, match="2 events wait"):
+            spool.append([draft(2), draft(3)])
+        spool.acknowledge("supabase", 2)
+        with pytest.raises(SpoolFull):  # the other path still needs them
+            spool.append([draft(2), draft(3)])
+        spool.acknowledge("legacy", 2)
+        assert [event.seq for event in spool.append([draft(2), draft(3)])] == [3, 4]
+        assert spool.refused["SpoolFull"] == 4
+
+
+def test_a_disabled_path_holds_nothing_back(spool_path: Path) -> None:
+    with Spool.open(spool_path, max_events=3, retain_events=0) as spool:
+        spool.set_enabled("legacy", enabled=False)
+        spool.open_stream(SYSTEM, 1, None, AT)
+        for n in range(20):
+            spool.append([draft(n)])
+            spool.acknowledge("supabase", spool.position)
+        assert spool.state().retained <= 1
+    with Spool.open(spool_path) as again:
+        assert not again.enabled("legacy")
+        assert again.enabled("supabase")
+
+
+def test_the_newest_events_stay_after_both_paths_have_them(spool: Spool) -> None:
+    for n in range(100):
+        spool.append([draft(n)])
+        spool.acknowledge("supabase", spool.position)
+    assert len(spool.read(0, 1000)) == 101
+    spool.acknowledge("legacy", spool.position)
+    retained = [position for position, _ in spool.read(0, 1000)]
+    assert 20 <= len(retained) <= 22
+    assert retained[-1] == 101
+
+
+def test_acknowledgements_never_move_backwards_nor_beyond_the_end(spool: Spool) -> None:
+    spool.append([draft(1)])
+    spool.acknowledge("legacy", 2)
+    spool.acknowledge("legacy", 1)
+    assert spool.acknowledged("legacy") == 2
+    spool.acknowledge("legacy", 99)
+    assert spool.acknowledged("legacy") == 2
+
+
+def test_everything_is_there_after_opening_again(spool_path: Path) -> None:
+    with Spool.open(spool_path, retain_events=0) as first:
+        owner = first.owner
+        first.open_stream(SYSTEM, 4, None, AT)
+        last = first.append([draft(n) for n in range(10)])[-1]
+        first.acknowledge("supabase", 5)
+        first.acknowledge("legacy", first.position)
+    with Spool.open(spool_path, retain_events=0) as second:
+        assert second.owner == owner
+        assert second.epoch_of(SYSTEM) == 4
+        assert second.heads() == {SYSTEM: last.position}
+        assert second.acknowledged("supabase") == 5
+        assert second.append([draft()])[0].seq == last.seq + 1
+        second.acknowledge("supabase", second.position)
+        second.acknowledge("legacy", second.position)
+    with Spool.open(
+        spool_path, retain_events=0
+    ) as third:  # every event is deleted: no position is given again
+        assert third.position == 12
+        third.append([draft()])
+        assert third.read(0, 10)[-1][0] == 13
+
+
+def test_identities_are_version_7_and_unique(spool: Spool) -> None:
+    events = spool.append([draft() for _ in range(200)])
+    assert {event.id.version for event in events} == {7}
+    assert len({event.id for event in events}) == 200
+    assert events[0].id.int >> 80 == int(AT.timestamp() * 1000)
+
+
+def test_a_second_writer_is_told_who_the_first_is(spool: Spool, spool_path: Path) -> None:
+    with pytest.raises(SpoolInUse, match=f"process {os.getpid()}") as caught:
+        Spool.open(spool_path)
+    assert caught.value.pid == os.getpid()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database, however long it may be" * 100])
+def test_a_damaged_file_is_named_and_left_alone(spool_path: Path, content: bytes) -> None:
+    spool_path.write_bytes(content)
+    with pytest.raises(SpoolCorrupt, match="mkdir"):
+        Spool.open(spool_path)
+    assert spool_path.read_bytes() == content
+
+
+def test_a_page_that_was_overwritten_is_found(spool_path: Path) -> None:
+    with Spool.open(spool_path) as spool:
+        spool.open_stream(SYSTEM, 1, None, AT)
+        spool.append([draft(n) for n in range(500)])
+    content = bytearray(spool_path.read_bytes())
+    content[4096 * 6 : 4096 * 9] = b"\xff" * 4096 * 3
+    spool_path.write_bytes(content)
+    with pytest.raises(SpoolCorrupt):
+        Spool.open(spool_path)
+
+
+def test_a_database_of_another_program_is_not_taken_for_a_spool(spool_path: Path) -> None:
+    other = sqlite3.connect(spool_path)
+    other.execute("create table t (a)")
+    other.close()
+    with pytest.raises(SpoolCorrupt, match="not a spool"):
+        Spool.open(spool_path)
+
+
+def test_a_log_without_its_file_is_damage(spool_path: Path) -> None:
+    spool_path.with_name("spool.db-wal").write_bytes(b"x" * 100)
+    with pytest.raises(SpoolCorrupt, match="write-ahead log"):
+        Spool.open(spool_path)
+
+
+def test_a_missing_directory_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SpoolUnwritable, match="No such file or directory"):
+        Spool.open(tmp_path / "missing" / "spool.db")
+
+
+async def test_appended_wakes_every_waiter(spool: Spool) -> None:
+    await spool.appended(0)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        waiters = [group.create_task(spool.appended(1)) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert not any(waiter.done() for waiter in waiters)
+        spool.append([draft()])
+
+
+async def test_a_cancelled_waiter_leaves_nothing_behind(spool: Spool) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.001):
+            await spool.appended(1)
+    assert not spool._waiters
+
+
+def test_large_events_are_read_a_few_at_a_time(spool: Spool) -> None:
+    for _ in range(5):
+        spool.append([Draft(SYSTEM, Kind.METRIC_COLLECTED, AT, {"text": "x" * 1_500_000})])
+    assert [position for position, _ in spool.read(1, 500)] == [2, 3]
+    assert [position for position, _ in spool.read(3, 500)] == [4, 5]
+
+
+def test_a_reader_sees_what_the_writer_committed(spool: Spool, spool_path: Path) -> None:
+    with SpoolReader(spool_path) as reader:
+        assert reader.owner == spool.owner
+        events = spool.append([draft(n) for n in range(10)])
+        assert reader.heads() == spool.heads()
+        assert reader.position() == 11
+        assert [event for _, event in reader.read(3, 4, upto=5)] == events[2:4]
+        spool.acknowledge("legacy", 4)
+        assert reader.acknowledged() == {"supabase": 0, "legacy": 4}
+
+
+def test_a_reader_of_nothing_says_so(spool_path: Path) -> None:
+    with pytest.raises(SpoolUnwritable, match="unable to open"):
+        SpoolReader(spool_path)
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=("Cs",))),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(st.characters(exclude_categories=("Cs",))), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@given(
+    payload=st.dictionaries(st.text(st.characters(exclude_categories=("Cs",))), json_values, max_size=5),
+    at=st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(2200, 1, 1)),  # noqa: DTZ001 - made aware below
+)
+def test_any_event_survives_the_spool(spool: Spool, payload: dict[str, object], at: datetime) -> None:
+    event = spool.append([Draft(SYSTEM, "anything", at.replace(tzinfo=UTC), payload)])[0]
+    assert to_json(spool.read(spool.position - 1, 1)[0][1]) == to_json(event)

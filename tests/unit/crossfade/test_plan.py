@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crossfade.addresses import is_loopback, join, reachable
+from crossfade.errors import DataDirError, UsageError
+from crossfade.paths import DataDir, read_json, write_json
+from crossfade.plan import PARTS, Addresses, choose
+
+
+def test_all_parts_run_in_order_unless_told_otherwise() -> None:
+    assert choose((), (), hosted=False) == PARTS
+    assert choose((), ("dashboard,parity",), hosted=False) == (
+        "postgres",
+        "migrations",
+        "realtime",
+        "legacy",
+        "collect",
+    )
+    assert choose(("realtime", "postgres"), (), hosted=False) == ("postgres", "realtime")
+
+
+def test_a_hosted_supabase_needs_no_embedded_parts() -> None:
+    assert choose((), (), hosted=True) == ("legacy", "collect", "parity", "dashboard")
+
+
+def test_a_name_that_is_no_part_is_refused_with_the_names_that_are() -> None:
+    with pytest.raises(UsageError, match="'redis' is not a part; parts are postgres"):
+        choose((), ("redis",), hosted=False)
+    with pytest.raises(UsageError, match="no part is left"):
+        choose(("postgres",), (), hosted=True)
+
+
+def test_addresses_of_any_interface_are_reached_by_loopback() -> None:
+    at = Addresses("0.0.0.0", 1, 2, 3, 4)
+    assert (at.supabase, at.legacy, at.legacy_link) == (
+        "http://127.0.0.1:1",
+        "ws://127.0.0.1:3/ws",
+        "ws://127.0.0.1:3/link",
+    )
+    assert at.shown("postgres") == "0.0.0.0:2"
+    assert Addresses("::", 1, 2, 3, 4).dashboard == "http://[::1]:4"
+    assert Addresses(**at.to_json()) == at
+
+
+def test_each_listener_names_the_option_that_moves_it() -> None:
+    at = Addresses("127.0.0.1", 1, 2, 3, 4)
+    assert {listener.part: listener.option for listener in at.listeners(PARTS)} == {
+        "realtime": "--port-supabase",
+        "postgres": "--port-database",
+        "legacy": "--port-legacy",
+        "dashboard": "--port-dashboard",
+    }
+    assert at.listeners(("collect",)) == []
+
+
+def test_hosts_are_told_apart() -> None:
+    assert is_loopback("127.0.0.1")
+    assert is_loopback("localhost")
+    assert not is_loopback("0.0.0.0")
+    assert reachable("10.0.0.1") == "10.0.0.1"
+    assert join("::1", 5) == "[::1]:5"
+
+
+def test_a_data_directory_is_made_for_its_owner_only(tmp_path: Path) -> None:
+    before = tmp_path.stat().st_mode
+    data = DataDir.of(tmp_path / "deep" / "data")
+    data.create()
+    data.create()
+    assert {path.stat().st_mode & 0o777 for path in (data.root, data.run, data.logs, data.supabase)} == {
+        0o700
+    }
+    assert tmp_path.stat().st_mode == before
+
+
+def test_a_file_in_the_way_of_a_data_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(DataDirError, match="is a file; choose another with --data-dir"):
+            DataDir.of(path).create()
+
+
+def test_a_json_file_is_replaced_in_one_step(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    assert read_json(path) is None
+    write_json(path, {"a": 1})
+    write_json(path, {"a": 2})
+    assert read_json(path) == {"a": 2}
+    path.write_text("{")
+    assert read_json(path) is None
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state.json"]
