@@ -36,7 +36,7 @@ run: $(VENV)/.runs ## run everything on this machine (options for `crossfade up`
 	@exec $(BIN)/crossfade up $(ARGS)
 
 test: $(VENV)/.tests ## run the tests, in parallel (ARGS for pytest)
-	@$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 check: $(VENV)/.tests ## everything that must hold before a commit
 	@$(BIN)/ruff format --check .

@@ -22,6 +22,7 @@ from legacy_ws.errors import MalformedMessage
 from legacy_ws.protocol import dashboard
 from monitoring.cursor import Cursor
 from monitoring.errors import Refused
+from monitoring.events import Event
 from monitoring.service import Backend, Capabilities, Gap, Health, Item, MonitoringService, Snapshot, Status
 from monitoring.subscription import Subscription
 from monitoring.topics import GLOBAL, Topic
@@ -46,6 +47,7 @@ class LegacyWebSocket(MonitoringService):
     """The legacy server at ``url`` (``ws://HOST:PORT/ws``).
 
     A peer that is silent for ``silence_seconds`` is given up. ``random`` (in [0, 1)) spreads the reconnects.
+    ``on_raw`` sees every event as it comes off the wire, before ordering; it must not wait.
     """
 
     def __init__(
@@ -54,12 +56,14 @@ class LegacyWebSocket(MonitoringService):
         *,
         open_seconds: float = 10.0,
         silence_seconds: float = 10.0,
+        on_raw: Callable[[Event], None] | None = None,
         random: Callable[[], float] | None = None,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._url = url
         self._open_seconds = open_seconds
         self._silence_seconds = silence_seconds
+        self._on_raw = on_raw
         self._random = random
         self._now = now
         self._feeds: dict[Subscription[Item], LegacyFeed] = {}
@@ -181,7 +185,14 @@ class LegacyWebSocket(MonitoringService):
 
     def _read(self, data: bytes, feed: LegacyFeed) -> list[Item]:
         try:
-            items = feed.receive(dashboard.decode_server(data))
+            message = dashboard.decode_server(data)
+            if (
+                self._on_raw is not None
+                and isinstance(message, dashboard.EventMessage)
+                and (event := message.event()) is not None
+            ):
+                self._on_raw(event)
+            items = feed.receive(message)
         except MalformedMessage as error:
             # If it was an event of ours its seq is missing now, and will be asked for.
             self._counters["unreadable"] += 1

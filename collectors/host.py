@@ -27,6 +27,8 @@ _PSEUDO = re.compile(
 )
 """File systems that hold no data of their own: node_exporter's defaults."""
 
+_SMALLEST_DISK_BYTES = 1 << 20
+"""What is smaller is a placeholder (a container runtime's tmpfs of one page), not a place to keep data."""
 _REMOTE = re.compile(r"nfs4?|cifs|smb3|smbfs|afs|ceph|9p|glusterfs|fuse\.(sshfs|glusterfs|rclone)")
 """Asking a dead server for its free space blocks for ever."""
 
@@ -204,7 +206,7 @@ def _disks() -> Iterable[Disk]:
             usage = psutil.disk_usage(mount)
         except OSError:
             continue  # ours to see but not to ask (another user's FUSE mount), or just unmounted
-        if usage.total:
+        if usage.total >= _SMALLEST_DISK_BYTES:
             yield Disk(mount, device, fs, usage.total, usage.used, usage.free)
 
 

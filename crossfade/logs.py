@@ -14,6 +14,8 @@ def to_stderr(level: int = logging.WARNING) -> None:
         stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s", force=True
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line per request is for debugging httpx
+    # The official client logs each lost connection as an error; the adapter on top of it says what matters, once.
+    logging.getLogger("realtime").setLevel(level if level < logging.INFO else logging.CRITICAL)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -91,7 +91,7 @@ class Wiring:
             from adapters.legacy_websocket import LegacyWebSocket  # noqa: PLC0415 - see above
 
             url = known_addresses(self.data, self.settings).legacy
-            return LegacyWebSocket(url)
+            return LegacyWebSocket(url, on_raw=on_raw)
         from adapters.supabase_realtime import SupabaseRealtime  # noqa: PLC0415 - see above
 
         url, key, token = self.supabase()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
+import hypothesis
 import pytest
 
 from embedded.keys import Keys, load_or_create, sign
@@ -18,6 +19,10 @@ from embedded.migrations import apply_migrations
 from embedded.postgres import Postgres
 
 ROOT = Path(__file__).parent.parent
+
+# A shared machine is now and then slow; how long an example takes is not what these tests are about.
+hypothesis.settings.register_profile("crossfade", deadline=None)
+hypothesis.settings.load_profile("crossfade")
 
 
 @dataclass

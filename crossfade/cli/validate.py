@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -50,7 +51,7 @@ def live(
         wired = wiring(data_dir)
         if running_state(wired.data) is None:
             raise UsageError(f"nothing runs on {wired.data.root}; start crossfade up, or name its --data-dir")
-        logs.to_stderr()
+        logs.to_stderr(logging.ERROR)
         result = asyncio.run(_compare(wired, seconds, Thresholds(min_decided=min_decided)))
     except (AdapterError, CrossfadeError, MonitoringError, ValidationError) as error:
         raise ComparisonFailed(str(error)) from error

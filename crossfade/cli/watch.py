@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import sys
 from enum import StrEnum
@@ -60,7 +61,7 @@ def watch(
     topics = parse_topics(topic or ())
     if not wired.settings.hosted and running_state(wired.data) is None:
         raise NotRunning(f"nothing runs on {wired.data.root}; start crossfade up, or name its --data-dir")
-    logs.to_stderr()
+    logs.to_stderr(logging.ERROR)  # what matters of the connection is told below
     check = DeliveryCheck()
     seconds = for_.total_seconds() if for_ else None
 

@@ -17,6 +17,7 @@ MAX_FRAME_BYTES: Final = 5_000_000
 """Largest frame accepted from a client; a larger one closes the connection with 1009."""
 
 _TEXT_FRAME: Final = 0x81  # FIN and opcode 1 (RFC 6455 section 5.2); a server does not mask
+_BINARY_FRAME: Final = 0x82  # FIN and opcode 2
 _LENGTH_16: Final = 126
 _LENGTH_64: Final = 127
 _V2_FIELDS: Final = 5
@@ -104,9 +105,18 @@ def system(join_ref: Any, topic: str, *, extension: str, status: str, text: str)
 
 def text_frame(payload: bytes) -> bytes:
     """Return `payload` as one unmasked WebSocket text frame, ready for the transport (RFC 6455 section 5.2)."""
+    return _frame(_TEXT_FRAME, payload)
+
+
+def binary_frame(payload: bytes) -> bytes:
+    """Return `payload` as one unmasked WebSocket binary frame, ready for the transport."""
+    return _frame(_BINARY_FRAME, payload)
+
+
+def _frame(first: int, payload: bytes) -> bytes:
     size = len(payload)
     if size < _LENGTH_16:
-        return bytes((_TEXT_FRAME, size)) + payload
+        return bytes((first, size)) + payload
     if size < 1 << 16:
-        return bytes((_TEXT_FRAME, _LENGTH_16)) + size.to_bytes(2) + payload
-    return bytes((_TEXT_FRAME, _LENGTH_64)) + size.to_bytes(8) + payload
+        return bytes((first, _LENGTH_16)) + size.to_bytes(2) + payload
+    return bytes((first, _LENGTH_64)) + size.to_bytes(8) + payload

@@ -33,6 +33,7 @@ class World(ABC):
         self.device = f"dev-{uuid.uuid4().hex[:12]}"
         self.stack = AsyncExitStack()
 
+    @abstractmethod
     async def start(self) -> None:
         """Make the backend ready."""
 
@@ -53,6 +54,9 @@ class MemoryWorld(World):
     def __init__(self) -> None:
         super().__init__()
         self.backend = MemoryService(Backend.LEGACY)
+
+    async def start(self) -> None:
+        pass
 
     def service(self) -> MonitoringService:
         return self.backend
@@ -88,7 +92,11 @@ class LegacyWorld(World):
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with websockets.connect(self.server.link_url, additional_headers=headers) as link:
             await link.recv()
-            frame = {"type": "events", "position": len(self.published), "events": [to_json(e) for e in events]}
+            frame = {
+                "type": "events",
+                "position": len(self.published),
+                "events": [to_json(e) for e in events],
+            }
             await link.send(json.dumps(frame))
             assert json.loads(await link.recv())["type"] == "ack"
 

@@ -6,7 +6,7 @@ import asyncio
 
 from monitoring.cursor import Cursor
 from monitoring.events import Position
-from monitoring.service import Gap, Item, MonitoringService, Moved, MoveAbandoned, Status
+from monitoring.service import Gap, Item, MonitoringService, MoveAbandoned, Moved, Status
 from monitoring.subscription import Subscription
 from monitoring.topics import Topic, parse_topics
 from tests.contract.conftest import World

@@ -1,0 +1,150 @@
+"""What a person gets wrong: one clear line, no traceback, the right exit code, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import EmbeddedSupabase
+from tests.e2e.installation import CROSSFADE, Installation, clean_environment, events
+
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
+
+
+def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    """Check that a command failed with one understandable line."""
+    assert done.returncode not in {0, None}, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert lines, "it failed without a word"
+    for word in words:
+        assert word in lines[-1], done.stderr
+
+
+def alone(tmp_path: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in an empty directory."""
+    return subprocess.run(
+        [CROSSFADE, *words], cwd=tmp_path, env=clean_environment(**environment), timeout=60,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_a_second_up_says_that_the_first_runs(installation: Installation) -> None:
+    refused(installation.run("up"), "already", str(installation.process.pid if installation.process else ""))
+
+
+def test_a_taken_port_is_named_with_its_owner_and_the_option(
+    installation: Installation, tmp_path: Path
+) -> None:
+    port = installation.part("legacy")["address"].rpartition(":")[2].partition("/")[0]
+    done = alone(tmp_path, "up", "--only", "legacy", "--port-legacy", port)
+    refused(done, port, f"pid {installation.part('legacy')['pid']}", "--port-legacy")
+
+
+def test_a_broken_flag_file_keeps_the_last_good_one_and_names_the_line(installation: Installation) -> None:
+    path = installation.directory / ".crossfade" / "flags.yaml"
+    good = path.read_text()
+    watcher = installation.begin("watch", "--client", "steady", "--for", "4s", "--verify")
+    try:
+        path.write_text(good.replace("percent: 0", "percent: 100").replace("kill: false", "kil: false"))
+        refused(installation.run("flags", "list"), "line", "kil")
+        _, err = watcher.communicate(timeout=30)
+    finally:
+        path.write_text(good)
+    assert watcher.returncode == 0, err
+    assert "moved" not in err
+
+
+def test_a_wrong_flag_value_is_refused_and_nothing_is_written(installation: Installation) -> None:
+    path = installation.directory / ".crossfade" / "flags.yaml"
+    before = path.read_text()
+    refused(installation.run("flags", "set", "live.percent", "101"), "0 to 100")
+    refused(installation.run("flags", "set", "live.percents", "10"), "live.percent")
+    assert path.read_text() == before
+
+
+def test_a_wrong_key_says_which_setting_to_change(
+    embedded_supabase: EmbeddedSupabase, tmp_path: Path
+) -> None:
+    done = alone(
+        tmp_path, "watch", "--backend", "supabase", "--for", "5s",
+        SUPABASE_URL=embedded_supabase.url, SUPABASE_KEY="nonsense", DATABASE_URL="postgresql://x@127.0.0.1:1/x",
+    )  # fmt: skip
+    refused(done, "SUPABASE_KEY")
+
+
+def test_a_supabase_that_cannot_be_reached_is_no_data(tmp_path: Path) -> None:
+    done = alone(
+        tmp_path, "watch", "--backend", "supabase", "--for", "3s",
+        SUPABASE_URL="http://127.0.0.1:9", SUPABASE_KEY="x.y.z", DATABASE_URL="postgresql://x@127.0.0.1:9/x",
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    assert "127.0.0.1:9" in done.stderr
+    assert done.returncode != 0
+
+
+def test_a_failing_migration_is_named_with_its_line(tmp_path: Path) -> None:
+    migrations = tmp_path / "supabase" / "migrations"
+    migrations.mkdir(parents=True)
+    (migrations / "20260101000000_broken.sql").write_text(
+        "create table a (id int);\n\ncreate tabel b (id int);\n"
+    )
+    done = alone(tmp_path, "supabase", "start", "--port-supabase", "0", "--port-database", "0")
+    refused(done, "20260101000000_broken.sql", "line 3")
+    assert "stopped" in alone(tmp_path, "supabase", "stop").stdout + "stopped"
+
+
+@pytest.mark.parametrize("directory", ["/proc/nowhere", "/dev/null/data"])
+def test_a_data_directory_that_cannot_be_written_is_said(directory: str, tmp_path: Path) -> None:
+    refused(alone(tmp_path, "up", "--data-dir", directory), directory)
+
+
+def test_nothing_running_is_said(tmp_path: Path) -> None:
+    refused(alone(tmp_path, "watch"), "crossfade up")
+    assert alone(tmp_path, "status").returncode == 1
+    assert alone(tmp_path, "validate", "live", "--for", "1s").returncode == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["up", "--for", "soon"], ["watch", "--topic", "hosts.x"], ["up", "--only", "nothing"], ["frobnicate"]],
+)
+def test_wrong_usage_exits_with_2(words: list[str], installation: Installation) -> None:
+    done = installation.run(*words)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_hosted_project_needs_only_its_url_key_and_database(
+    embedded_supabase: EmbeddedSupabase, tmp_path: Path
+) -> None:
+    """The embedded Supabase stands in as the hosted one: reached by URL and key alone."""
+    made = Installation(
+        tmp_path,
+        clean_environment(
+            SUPABASE_URL=embedded_supabase.url,
+            SUPABASE_KEY=embedded_supabase.keys.service_role_key,
+            DATABASE_URL=embedded_supabase.postgres.url().replace("postgresql://", "postgresql+asyncpg://"),
+        ),
+    )
+    try:
+        made.start("--without", "dashboard", "--no-docker", "--without", "parity")
+        done = made.run("watch", "--backend", "supabase", "--topic", "devices.e2e", "--for", "4s", "--verify")
+        assert done.returncode == 0, done.stderr
+        assert len(events(done.stdout)) >= 4
+        report = json.loads(made.run("status", "--format", "json").stdout)
+        assert "postgres" not in {check["name"] for check in report["checks"]}
+    finally:
+        if made.process is not None and made.process.poll() is None:
+            made.stop()
+
+
+def test_doctor_looks_and_says_what_to_do(installation: Installation, tmp_path: Path) -> None:
+    done = installation.run("doctor", "--format", "json")
+    assert "Traceback" not in done.stderr
+    names = json.dumps(json.loads(done.stdout))
+    for looked_at in ("port", "database", "disk", "flags", "Docker"):
+        assert looked_at.lower() in names.lower()

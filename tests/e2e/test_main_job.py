@@ -1,0 +1,130 @@
+"""The main job through the installed command: both paths, a flag that moves a client, faults that lose nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+
+from tests.e2e.installation import Installation, events, wait_until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
+
+
+def test_status_names_every_part_and_says_healthy(installation: Installation) -> None:
+    done = installation.run("status", "--format", "json")
+    assert done.returncode == 0, done.stdout
+    report = json.loads(done.stdout)
+    named = {check["name"] for check in report["checks"]}
+    assert {"postgres", "realtime", "legacy", "collect", "parity"} <= named
+    assert report["healthy"] is all(check["ok"] for check in report["checks"])
+
+
+def test_both_backends_print_the_same_events(installation: Installation) -> None:
+    sides = {
+        side: installation.begin("watch", "--backend", side, "--for", "6s") for side in ("legacy", "supabase")
+    }
+    seen = {}
+    for side, process in sides.items():
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        seen[side] = {(e["stream"], e["epoch"], e["seq"]): e for e in events(out)}
+    both = seen["legacy"].keys() & seen["supabase"].keys()
+    assert len(both) >= 8, "they overlap by less than four seconds"
+    # The two did not start in the same instant: only events before or after the common time may differ.
+    first, last = min(both), max(both)
+    for side in seen.values():
+        assert {key for key in side if first <= key <= last} == both
+    for key in both:
+        assert seen["legacy"][key] == seen["supabase"][key]
+
+
+def test_a_watcher_is_moved_there_and_back_and_prints_every_event_once(installation: Installation) -> None:
+    watcher = installation.begin("watch", "--client", "somebody", "--for", "14s", "--verify")
+    try:
+        assert watcher.stdout is not None
+        first = watcher.stdout.readline()
+        for percent in ("100", "0"):
+            done = installation.run("flags", "set", "live.percent", percent)
+            assert done.returncode == 0, done.stderr
+            for _ in range(6):
+                first += watcher.stdout.readline()
+        out, err = watcher.communicate(timeout=60)
+    finally:
+        installation.run("flags", "set", "live.percent", "0")
+    assert watcher.returncode == 0, err
+    assert err.count("moved: legacy to supabase") == 1, err
+    assert err.count("moved: supabase to legacy") == 1, err
+    printed = [(e["epoch"], e["seq"]) for e in events(first + out) if e["stream"] == "e2e/system"]
+    assert printed == [(printed[0][0], printed[0][1] + n) for n in range(len(printed))]
+
+
+def test_validation_passes_while_both_paths_work(installation: Installation) -> None:
+    done = installation.run("validate", "live", "--for", "8s", "--format", "json", seconds=90)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert report["verdict"] == "PASS"
+    assert report["counts"]["matched"] == report["decided"] >= 10
+
+
+def test_validation_does_not_pass_when_the_legacy_server_stops_half_way(installation: Installation) -> None:
+    comparing = installation.begin("validate", "live", "--for", "10s", "--format", "json")
+    frozen = installation.part("legacy")["pid"]
+    try:
+        wait_until("the comparison has begun", lambda: _compared(installation, comparing.pid), 20)
+        os.kill(frozen, signal.SIGSTOP)
+        out, err = comparing.communicate(timeout=90)
+    finally:
+        os.kill(frozen, signal.SIGKILL)  # the supervisor brings a fresh one
+    assert comparing.returncode in {1, 3}, out + err
+    assert json.loads(out)["verdict"] in {"FAIL", "INCONCLUSIVE"}
+    wait_until("all is healthy again", installation.healthy, 60)
+
+
+def _compared(installation: Installation, pid: int) -> bool:
+    """Tell whether the validating process is connected to the legacy server."""
+    import psutil  # noqa: PLC0415 - here alone
+
+    port = int(installation.part("legacy")["address"].rpartition(":")[2].partition("/")[0])
+    return any(each.raddr and each.raddr.port == port for each in psutil.Process(pid).net_connections())
+
+
+def test_killed_parts_come_back_and_no_watcher_misses_anything(installation: Installation) -> None:
+    watchers = {
+        side: installation.begin("watch", "--backend", side, "--verify", "--client", "k")
+        for side in ("auto", "legacy", "supabase")
+    }
+    firsts = {}
+    for side, watcher in watchers.items():
+        assert watcher.stdout is not None
+        firsts[side] = watcher.stdout.readline()
+        os.set_blocking(watcher.stdout.fileno(), True)
+    for part in ("postgres", "realtime", "legacy"):
+        installation.kill(part)
+    head = max(e["seq"] for e in events(installation.run("watch", "--for", "2s").stdout))
+    for side, watcher in watchers.items():
+        watcher.send_signal(signal.SIGINT)
+        out, err = watcher.communicate(timeout=30)
+        assert watcher.returncode == 0, f"{side}: {err}"
+        assert "no hole, no double" in err, f"{side}: {err}"
+        assert max(e["seq"] for e in events(firsts[side] + out)) >= head - 3, f"{side} fell behind: {err}"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_everything_and_nothing_is_left(number: signal.Signals, make_installation) -> None:
+    made = make_installation()
+    made.start("--without", "dashboard", "--no-docker", "--without", "parity")
+    assert made.stop(number) == 0
+
+
+def test_a_restart_goes_on_where_it_was(make_installation) -> None:
+    made = make_installation()
+    made.start("--without", "dashboard", "--no-docker", "--without", "parity")
+    before = events(made.run("watch", "--for", "2s").stdout)
+    assert made.stop() == 0
+    made.start("--without", "dashboard", "--no-docker", "--without", "parity")
+    after = events(made.run("watch", "--for", "2s").stdout)
+    assert {e["epoch"] for e in before + after} == {1}
+    assert min(e["seq"] for e in after) > max(e["seq"] for e in before)
