@@ -1,4 +1,4 @@
-"""The embedded Supabase's one port: Realtime, REST and health, as the gateway of a hosted project has them.
+"""The embedded Supabase's one port: Realtime, REST, auth and health, as the gateway of a hosted project has them.
 
 `create_app` joins the parts; `python -m embedded.gateway` serves them until SIGTERM or SIGINT. Exit codes: 0 asked
 to stop, 1 a part of it failed, 2 wrong use or unusable keys, 3 the port is taken, 4 PostgreSQL does not answer.
@@ -25,6 +25,8 @@ import asyncpg
 import uvloop
 from aiohttp import web
 
+from embedded.auth.handlers import AuthHandlers
+from embedded.auth.store import Store
 from embedded.errors import EmbeddedError
 from embedded.keys import Keys, load_or_create
 from embedded.realtime import RealtimeServer
@@ -51,11 +53,11 @@ _WAIT_FOR_DATABASE_SECONDS: Final = 10.0
 _PUBLIC_SECRETS: Final = frozenset({"super-secret-jwt-token-with-at-least-32-characters-long"})
 
 _EXPOSED_HEADERS: Final = (
-    "Content-Encoding, Content-Location, Content-Range, Content-Type, Date, Location, Preference-Applied,"
-    " Proxy-Status, Range-Unit, Server, Transfer-Encoding"
+    "Content-Encoding, Content-Location, Content-Range, Content-Type, Date, Link, Location, Preference-Applied,"
+    " Proxy-Status, Range-Unit, Server, Transfer-Encoding, X-Sb-Error-Code, X-Supabase-Api-Version, X-Total-Count"
 )
 _METHODS: Final = "GET, HEAD, POST, PATCH, PUT, DELETE, OPTIONS"
-_REQUEST_HEADERS: Final = "apikey, authorization, content-type, prefer, x-client-info"
+_REQUEST_HEADERS: Final = "apikey, authorization, content-type, prefer, x-client-info, x-supabase-api-version"
 _PREFLIGHT_AGE_SECONDS: Final = "3600"
 
 
@@ -80,6 +82,7 @@ class GatewayOptions:
     schemas: tuple[str, ...] = ("public",)
     max_rows: int | None = DEFAULT_MAX_ROWS
     wait_for_database_seconds: float = _WAIT_FOR_DATABASE_SECONDS
+    signup_enabled: bool = False
 
     def database_options(self) -> DatabaseOptions:
         """Return what the REST endpoint needs to know."""
@@ -113,6 +116,9 @@ def create_app(options: GatewayOptions) -> web.Application:
         database=options.database,
     )
 
+    auth_store = Store(options.dsn("supabase_auth_admin"))
+    auth = AuthHandlers(auth_store, options.keys, signup_enabled=options.signup_enabled)
+
     async def failure(app: web.Application) -> AsyncIterator[None]:
         app[FAILURE] = asyncio.get_running_loop().create_future()
         yield
@@ -123,6 +129,10 @@ def create_app(options: GatewayOptions) -> web.Application:
             await database.refresh(database.cache)
             async with _background(app, "schema cache", database.listen()):
                 yield
+
+    async def auth_database(_: web.Application) -> AsyncIterator[None]:
+        async with auth_store:
+            yield
 
     async def realtime_feed(app: web.Application) -> AsyncIterator[None]:
         async with _background(app, "realtime feed", realtime.run()):
@@ -140,12 +150,13 @@ def create_app(options: GatewayOptions) -> web.Application:
             status=200 if healthy else 503,
         )
 
-    app.cleanup_ctx.extend([failure, rest_database, realtime_feed])
+    app.cleanup_ctx.extend([failure, rest_database, auth_database, realtime_feed])
     app.on_shutdown.append(close_sockets)
     app.on_response_prepare.append(_allow_origins)
     app.router.add_get("/health", health)
     app.router.add_get("/realtime/v1/websocket", realtime.handle)
     app.router.add_get("/socket/websocket", realtime.handle)
+    app.router.add_routes(auth.routes())
     app.router.add_route("*", PREFIX, rest.handle)
     app.router.add_route("*", f"{PREFIX}/{{path:.*}}", rest.handle)
     return app
@@ -200,7 +211,7 @@ async def _cors_and_errors(
     try:
         return await handler(request)
     except web.HTTPNotFound:
-        served = "/rest/v1/, /realtime/v1/websocket and /health"
+        served = "/rest/v1/, /auth/v1/, /realtime/v1/ and /health"
         message = f"no route matched {request.path}; the embedded server has {served}"
         return web.json_response({"message": message}, status=404)
     except web.HTTPMethodNotAllowed as error:
@@ -308,7 +319,7 @@ async def _wait_for_database(options: GatewayOptions, stop: asyncio.Event) -> No
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m embedded.gateway",
-        description="Serve Supabase Realtime and REST for a local PostgreSQL.",
+        description="Serve Supabase Realtime, REST and auth for a local PostgreSQL.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument(
@@ -340,6 +351,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default=_WAIT_FOR_DATABASE_SECONDS,
         help="how long to wait for PostgreSQL at the start (default: %(default)s)",
     )
+    parser.add_argument(
+        "--enable-signup",
+        action="store_true",
+        help="let anybody with the anon key sign up (default: only administrators create users)",
+    )
     return parser.parse_args(argv)
 
 
@@ -358,6 +374,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             schemas=tuple(arguments.schemas or ("public",)),
             max_rows=arguments.max_rows or None,
             wait_for_database_seconds=arguments.wait_seconds,
+            signup_enabled=arguments.enable_signup,
         )
         uvloop.run(serve(options, on_ready=lambda line: print(line, flush=True)))  # noqa: T201 - for whoever started us
     except GatewayError as error:

@@ -282,6 +282,10 @@ class Database:
 
         return await self._ask(ask)
 
+    async def ask(self, question: Callable[[Any], Awaitable[_T]]) -> _T:
+        """Put another part's question, on a connection of the pool that it must leave as it finds it."""
+        return await self._ask(question)
+
     async def _ask(self, question: Callable[[Any], Awaitable[_T]]) -> _T:
         """Ask on a connection of the pool, again and again while PostgreSQL cannot be reached."""
         pause = _FIRST_PAUSE_SECONDS

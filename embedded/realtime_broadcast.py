@@ -9,16 +9,16 @@ Who may enter a private room, and what for, is asked of a `ChannelPolicies`; wha
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from embedded.phoenix.broadcast import Broadcast, Diff, Room
-from embedded.phoenix.errors import JoinRefused
-from embedded.phoenix.frames import Vsn
+from embedded.phoenix.channel import ALLOWED, Permissions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from embedded.phoenix.channel import Token
+    from embedded.phoenix.frames import Vsn
     from embedded.realtime_outbox import Outbox
 
 __all__ = [
@@ -35,19 +35,12 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Permissions:
-    """What a token may do in a private room, in one direction: reading, or writing."""
-
-    broadcast: bool
-    presence: bool
-
-
 class ChannelPolicies(Protocol):
     """The policies on `realtime.messages`, which say who may read from and write to a private topic.
 
     `token` is verified; `topic` is without `realtime:`. Both are asked once for each join and each new token.
-    They raise JoinRefused with the reason to be told if the question cannot be answered.
+    They raise JoinRefused with the reason to be told if the question cannot be answered. Who may read neither
+    broadcasts nor presence may not join.
     """
 
     async def read(self, token: Token, topic: str) -> Permissions:
@@ -79,16 +72,15 @@ class History(Protocol):
         ...
 
 
+_UNBOUND: Final = frozenset({"service_role", "supabase_admin", "postgres"})
+
+
 class ServiceRoleOnly(ChannelPolicies):
     """Policies for a database without `realtime.messages`: only roles that policies do not bind may enter."""
 
-    async def read(self, token: Token, topic: str) -> Permissions:
-        """Return everything for service_role; raises JoinRefused for others."""
-        if token.role not in ("service_role", "supabase_admin", "postgres"):
-            raise JoinRefused(
-                f"Unauthorized: You do not have permissions to read from this Channel topic: {topic}"
-            )
-        return Permissions(broadcast=True, presence=True)
+    async def read(self, token: Token, topic: str) -> Permissions:  # noqa: ARG002  # any topic
+        """Return everything for service_role, nothing for others."""
+        return ALLOWED if token.role in _UNBOUND else Permissions(broadcast=False, presence=False)
 
     async def write(self, token: Token, topic: str) -> Permissions:
         """Return the same as for reading."""

@@ -8,8 +8,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from adapters.errors import AdapterError
 from crossfade.cli.options import Format, FormatOption, debugging
@@ -17,12 +17,14 @@ from crossfade.cli.output import discard_output, print_json
 from crossfade.errors import CrossfadeError
 from embedded.errors import EmbeddedError
 from legacy_ws.errors import LegacyError
-from monitoring.errors import MonitoringError
+from monitoring.errors import InvalidCursor, InvalidTopic, MonitoringError
 from validation.errors import ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_MISUSE = (InvalidTopic, InvalidCursor)
+"""Mistakes of the caller that other packages find; the command line's own say their exit status themselves."""
 _OURS = (AdapterError, CrossfadeError, EmbeddedError, LegacyError, MonitoringError, ValidationError)
 
 app = typer.Typer(
@@ -91,14 +93,14 @@ def main() -> None:
     try:
         register(sys.argv[1:])
         sys.exit(app(standalone_mode=False) or 0)
-    except click.exceptions.Exit as error:
+    except typer.Exit as error:
         sys.exit(error.exit_code)
-    except click.ClickException as error:
+    except TyperException as error:
         if debugging():
             raise
-        _say(error.format_message().rstrip("."))
+        _say(f"{error.format_message().rstrip('.')}; see crossfade --help")
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
         # Whoever read our output has gone: nothing is left to say, and nobody to say it to.
@@ -108,7 +110,7 @@ def main() -> None:
         if debugging():
             raise
         _say(str(error))
-        sys.exit(getattr(error, "exit_code", 1))
+        sys.exit(2 if isinstance(error, _MISUSE) else getattr(error, "exit_code", 1))
     except Exception as error:
         if debugging():
             raise

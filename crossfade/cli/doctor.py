@@ -14,6 +14,7 @@ from docker.errors import DockerException
 from rich.console import Console
 
 from adapters.flag_file import FlagFile
+from collectors.docker import reason_of
 from crossfade import packaged
 from crossfade.addresses import require_free
 from crossfade.checks import Check, ask_rest, check_parts, query
@@ -159,7 +160,7 @@ def _docker() -> Check:
         finally:
             client.close()
     except (DockerException, OSError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = reason_of(error)
         advice = (
             "without it containers are not watched, everything else works; start Docker or use --no-docker"
         )

@@ -114,6 +114,9 @@ async def _follow(
         # A backend that never answers must not make --for wait for ever.
         await asyncio.wait({live, reading, stopping}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if not stop.is_set() and not reading.done():
+            if not live.done():
+                health = await service.health()
+                raise NotRunning(f"{health.backend} was not live within {seconds:g} s: {health.detail}")
             await asyncio.wait({reading, stopping}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in tasks:

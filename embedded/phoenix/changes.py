@@ -1,18 +1,19 @@
 """The data of a change as JSON bytes, and the frames that carry it.
 
 A change is encoded once for each view of it (which columns, which error); the frame around it differs in topic
-and ids only and is spliced from bytes, which costs a third of encoding it anew.
+and ids only and is spliced from bytes, for all changes at hand at once.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from embedded.phoenix.frames import Vsn, text_frame
+from embedded.phoenix.frames import Vsn, text_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,55 +48,75 @@ class ChangeData:
 
     def encoded(self) -> bytes:
         """Return the object, keys in the real server's order."""
-        parts = [b'{"table":', orjson.dumps(self.table), b',"type":"', self.type.encode()]
-        if self.record is not None:
-            parts += (b'","record":', self.record, b',"columns":')
-        else:
-            parts.append(b'","columns":')
-        parts += (
-            self.columns,
-            b',"errors":',
-            orjson.dumps(None if self.error is None else [self.error]),
-            b',"schema":',
-            orjson.dumps(self.schema),
-            b',"commit_timestamp":',
-            orjson.dumps(self.timestamp),
-        )
-        if self.old_record is not None:
-            parts += (b',"old_record":', self.old_record)
-        parts.append(b"}")
-        return b"".join(parts)
+        head, named = _constant_parts(self.schema, self.table, self.type, self.columns, self.error)
+        timestamp = b"null" if self.timestamp is None else b'"%b"' % self.timestamp.encode()
+        record = b"" if self.record is None else b'"record":%b,' % self.record
+        old_record = b"" if self.old_record is None else b',"old_record":%b' % self.old_record
+        return b"".join((head, record, named, timestamp, old_record, b"}"))
+
+
+@lru_cache(maxsize=1024)
+def _constant_parts(
+    schema: str, table: str, change_type: str, columns: bytes, error: str | None
+) -> tuple[bytes, bytes]:
+    """Return what is the same for many changes: all before the record, and all between it and the time."""
+    head = b'{"table":%b,"type":"%b",' % (orjson.dumps(table), change_type.encode())
+    errors = orjson.dumps(None if error is None else [error])
+    named = b'"columns":%b,"errors":%b,"schema":%b,"commit_timestamp":'
+    return head, named % (columns, errors, orjson.dumps(schema))
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What stands around the data in the frames of one channel: everything but the data itself."""
+    """What stands around the data in the frames of a channel, but for the channel's topic.
 
-    before: bytes
-    after: bytes
+    Frames of many channels differ in nothing but the topic, which each has once: so what comes before and behind it
+    is made once for all of them. `topic_first` says on which side of the data it is.
+    """
+
+    start: bytes
+    middle: bytes
+    end: bytes
+    topic_first: bool
 
     @classmethod
-    def of(cls, vsn: Vsn, topic: str, ids: Iterable[int]) -> Envelope:
+    def of(cls, vsn: Vsn, ids: Iterable[int]) -> Envelope:
         """Return the envelope of a `postgres_changes` event."""
-        name, numbers = orjson.dumps(topic), orjson.dumps(list(ids))
+        numbers = b',"ids":' + orjson.dumps(list(ids))
         if vsn is Vsn.V2:
-            return cls(b"[null,null," + name + b',"postgres_changes",{"data":', b',"ids":' + numbers + b"}]")
-        return cls(
-            b'{"ref":null,"event":"postgres_changes","payload":{"data":',
-            b',"ids":' + numbers + b'},"topic":' + name + b"}",
-        )
+            return cls(b"[null,null,", b',"postgres_changes",{"data":', numbers + b"}]", topic_first=True)
+        before = b'{"ref":null,"event":"postgres_changes","payload":{"data":'
+        return cls(before, numbers + b'},"topic":', b"}", topic_first=False)
 
     @classmethod
-    def legacy(cls, vsn: Vsn, topic: str, change_type: str) -> Envelope:
+    def legacy(cls, vsn: Vsn, change_type: str) -> Envelope:
         """Return the envelope for a channel joined without `config`: the event is the type, the data the payload."""
-        name, event = orjson.dumps(topic), orjson.dumps(change_type)
+        event = orjson.dumps(change_type)
         if vsn is Vsn.V2:
-            return cls(b"[null,null," + name + b"," + event + b",", b"]")
-        return cls(b'{"ref":null,"event":' + event + b',"payload":', b',"topic":' + name + b"}")
+            return cls(b"[null,null,", b"," + event + b",", b"]", topic_first=True)
+        before = b'{"ref":null,"event":' + event + b',"payload":'
+        return cls(before, b',"topic":', b"}", topic_first=False)
 
-    def frame(self, data: bytes) -> bytes:
-        """Return the WebSocket frame, ready for the transport."""
-        return text_frame(self.before + data + self.after)
+    def around(self, data: bytes) -> tuple[bytes, bytes]:
+        """Return all that comes before and behind the topic's JSON."""
+        if self.topic_first:
+            return self.start, b"".join((self.middle, data, self.end))
+        return b"".join((self.start, data, self.middle)), self.end
+
+
+def spliced(pieces: Iterable[tuple[bytes, bytes]], topic_bytes: int) -> list[bytes]:
+    """Return the WebSocket frames of several messages, with holes for a topic whose JSON has so many bytes.
+
+    The pieces are what comes before and behind the topic of each message. `topic.join(...)` of the result fills
+    the holes: one copy for any number of messages.
+    """
+    parts: list[bytes] = []
+    behind = b""
+    for before, after in pieces:
+        parts.append(b"".join((behind, text_head(len(before) + topic_bytes + len(after)), before)))
+        behind = after
+    parts.append(behind)
+    return parts
 
 
 def columns_json(columns: Iterable[tuple[str, str]]) -> bytes:

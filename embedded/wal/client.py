@@ -15,7 +15,7 @@ from embedded.wal.pgoutput import Decoder, RelationMessage, complete
 from embedded.wal.types import BUILTIN_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from embedded.wal.model import Relation
@@ -44,6 +44,8 @@ _log = logging.getLogger(__name__)
 class WalClient:
     """Delivers the committed changes of ``publication``, each once, in commit order, over PostgreSQL's unix socket.
 
+    Those of ``more_publications`` come in the same stream, so that their order among each other is kept.
+
     The replication slot ``slot`` is made if absent and stays: what was not acknowledged comes again after a restart of
     this process. While ``transactions`` is iterated the client reconnects by itself, for ever, and goes on where it
     was. ``on_live`` is told when the stream goes up (True) and down (False); ``on_slot_lost`` when the slot had been
@@ -58,6 +60,7 @@ class WalClient:
         database: str = "postgres",
         user: str = "postgres",
         publication: str = "supabase_realtime",
+        more_publications: Sequence[str] = (),
         slot: str = "supabase_realtime_embedded",
         status_seconds: float = 1.0,
         on_live: Callable[[bool], None] | None = None,
@@ -67,7 +70,7 @@ class WalClient:
         self._port = port
         self._database = database
         self._user = user
-        self._publication = publication
+        self._publications = (publication, *more_publications)
         self._slot = slot
         self._status_seconds = status_seconds
         self._on_live = on_live
@@ -158,7 +161,8 @@ class WalClient:
             async with asyncio.timeout(_SETUP_SECONDS):
                 await self._require_publication(stream)
                 await self._ensure_slot(stream)
-                options = f"proto_version '1', publication_names '{_list_item(self._publication)}'"
+                names = ",".join(map(_list_item, self._publications))
+                options = f"proto_version '1', publication_names '{names}'"
                 start = f"{_identifier(self._slot)} LOGICAL {lsn_text(self._acknowledged)}"
                 stream.flushed = self._acknowledged
                 await stream.start_stream(f"START_REPLICATION SLOT {start} ({options})")
@@ -184,12 +188,11 @@ class WalClient:
         )
 
     async def _require_publication(self, connection: Connection) -> None:
-        found = await connection.query(
-            f"SELECT FROM pg_publication WHERE pubname = {_literal(self._publication)}"
-        )
-        if not found:
-            message = f'publication "{self._publication}" does not exist in database "{self._database}"'
-            raise ServerError(_UNDEFINED_OBJECT, message, "Create it, or run embedded/bootstrap.sql.")
+        for name in self._publications:
+            found = await connection.query(f"SELECT FROM pg_publication WHERE pubname = {_literal(name)}")
+            if not found:
+                message = f'publication "{name}" does not exist in database "{self._database}"'
+                raise ServerError(_UNDEFINED_OBJECT, message, "Create it, or run embedded/bootstrap.sql.")
 
     async def _ensure_slot(self, connection: Connection) -> None:
         """Make the slot if it is absent, and replace it, saying so, if it was invalidated."""

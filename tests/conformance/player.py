@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import websockets
-from transcript import Line, Present, Transcript, received, sent
+from tests.conformance.transcript import Line, Present, Transcript, received, sent
 from yarl import URL
 
 if TYPE_CHECKING:

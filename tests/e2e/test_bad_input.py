@@ -93,8 +93,8 @@ def test_a_failing_migration_is_named_with_its_line(tmp_path: Path) -> None:
         "create table a (id int);\n\ncreate tabel b (id int);\n"
     )
     done = alone(tmp_path, "supabase", "start", "--port-supabase", "0", "--port-database", "0")
-    refused(done, "20260101000000_broken.sql", "line 3")
-    assert "stopped" in alone(tmp_path, "supabase", "stop").stdout + "stopped"
+    refused(done, "20260101000000_broken.sql:3")
+    assert "nothing runs" in alone(tmp_path, "supabase", "stop").stdout
 
 
 @pytest.mark.parametrize("directory", ["/proc/nowhere", "/dev/null/data"])
@@ -143,8 +143,12 @@ def test_a_hosted_project_needs_only_its_url_key_and_database(
 
 
 def test_doctor_looks_and_says_what_to_do(installation: Installation, tmp_path: Path) -> None:
-    done = installation.run("doctor", "--format", "json")
-    assert "Traceback" not in done.stderr
-    names = json.dumps(json.loads(done.stdout))
-    for looked_at in ("port", "database", "disk", "flags", "Docker"):
-        assert looked_at.lower() in names.lower()
+    taken = installation.part("legacy")["address"].rpartition(":")[2].partition("/")[0]
+    done = alone(tmp_path, "doctor", "--format", "json", CROSSFADE_PORT_LEGACY=taken)
+    assert done.returncode == 1, done.stderr
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert {"data directory", "disk", "flags", "database", "migrations", "docker"} <= checks.keys()
+    port = checks["port of legacy"]
+    assert not port["ok"]
+    assert f"pid {installation.part('legacy')['pid']}" in port["detail"]
+    assert "--port-legacy" in port["advice"]

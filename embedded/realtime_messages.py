@@ -1,0 +1,168 @@
+"""Broadcast from the database: rows of `realtime.messages`, as they are committed, as they were, and as they age.
+
+The inserts come in the same replication stream as the changes that postgres_changes subscribers get, so their order
+is that of the commits. A message's frame carries PostgreSQL's own text of the payload: nothing is parsed on the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+import orjson
+
+from embedded.migrations import apply_bootstrap
+from embedded.phoenix.broadcast import Room, UserBroadcast
+from embedded.phoenix.errors import JoinRefused
+from embedded.realtime_broadcast import History, Replayed
+from embedded.wal import UNCHANGED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from embedded.realtime_access import Database
+    from embedded.realtime_broadcast import BroadcastHub
+    from embedded.wal import Change, Relation, Transaction
+
+_log = logging.getLogger(__name__)
+
+PUBLICATION: Final = "supabase_realtime_messages_publication"
+"""What the replication stream needs to follow besides the changes' own publication."""
+SCHEMA: Final = "realtime"
+TABLE: Final = "messages"
+
+_MAINTENANCE_SECONDS: Final = 3600.0
+_RETRY_SECONDS: Final = 60.0
+_REPLAY_SECONDS: Final = 5.0
+_FIRST_MS: Final = -(10**13)
+_LAST_MS: Final = 10**14
+"""Beyond these PostgreSQL's arithmetic would end before the messages do."""
+_COLUMNS: Final = ("id", "topic", "event", "private", "payload", "binary_payload")
+
+# The newest rows, oldest first. Only what is private is kept for replaying; binary payloads have no text form.
+_REPLAY: Final = """
+select id, event, payload from (
+  select m.id::text, m.event, m.payload::text, m.inserted_at
+  from realtime.messages m
+  where m.topic = $1 and m.private is true and m.extension = 'broadcast'
+    and m.event is not null and m.payload is not null
+    and m.inserted_at >= timestamp 'epoch' + $2::bigint * interval '1 millisecond'
+  order by m.inserted_at desc
+  limit $3
+) newest order by inserted_at
+"""
+
+
+def is_message(relation: Relation) -> bool:
+    """Say whether the table is `realtime.messages` or one of its days."""
+    return relation.schema == SCHEMA and (relation.table == TABLE or relation.table.startswith(f"{TABLE}_"))
+
+
+class Messages(History):
+    """Delivers messages to a hub, and answers for those of before."""
+
+    def __init__(self, hub: BroadcastHub, database: Database) -> None:
+        self._hub = hub
+        self._database = database
+        self._relation: Relation | None = None
+        self._positions: tuple[int, ...] = ()
+        self.delivered = 0
+        """How many messages were published since the start, heard by anybody or not."""
+
+    def take(self, transactions: Sequence[Transaction]) -> Sequence[Transaction]:
+        """Publish the messages in the transactions, in order, and return the transactions without them."""
+        if not any(is_message(change.relation) for each in transactions for change in each.changes):
+            return transactions
+        return [self._take(transaction) for transaction in transactions]
+
+    def _take(self, transaction: Transaction) -> Transaction:
+        others = []
+        for change in transaction.changes:
+            if not is_message(change.relation):
+                others.append(change)
+            elif change.type == "INSERT":
+                self._publish(change)
+        return replace(transaction, changes=tuple(others))
+
+    def _publish(self, change: Change) -> None:
+        row = change.new
+        relation = change.relation
+        if relation is not self._relation:
+            by_name = {column.name: index for index, column in enumerate(relation.columns)}
+            if not by_name.keys() >= set(_COLUMNS):
+                return  # not the table we made
+            self._positions = tuple(by_name[name] for name in _COLUMNS)
+            self._relation = relation
+        if row is None:
+            return
+        message_id, topic, event, private, payload, binary = (row[index] for index in self._positions)
+        if not isinstance(topic, str) or not isinstance(event, str) or message_id is UNCHANGED:
+            return  # a message without event is kept, not sent, as on the real server
+        meta = b'{"id":"%s"}' % str(message_id).encode()
+        if isinstance(payload, str):
+            message = UserBroadcast(event, payload.encode(), meta=meta, trusted=True)
+        elif isinstance(binary, str):
+            message = UserBroadcast(
+                event, bytes.fromhex(binary.removeprefix("\\x")), is_json=False, meta=meta
+            )
+        else:
+            return
+        self.delivered += 1
+        self._hub.publish(Room(topic, private=private == "t"), message, message_id=str(message_id))
+
+    async def replay(self, topic: str, since_ms: int, limit: int) -> Sequence[Replayed]:
+        """Return what was sent to the private topic since then; raises JoinRefused if it cannot be read in time."""
+
+        async def ask(connection: Any) -> list[asyncpg.Record]:
+            since = min(max(since_ms, _FIRST_MS), _LAST_MS)
+            rows: list[asyncpg.Record] = await connection.fetch(_REPLAY, topic, since, limit)
+            return rows
+
+        try:
+            async with asyncio.timeout(_REPLAY_SECONDS):
+                rows = await self._database.ask(ask)
+        except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            _log.warning("The messages of %s could not be read for replay: %s", topic, error or "no answer")
+            raise JoinRefused("UnableToReplayMessages: Realtime was unable to replay messages") from error
+        return [Replayed(id_, event, _sorted(payload)) for id_, event, payload in rows]
+
+    async def prepare(self) -> None:
+        """Make the table if the database is from before it, and its days; raises MigrationFailed, PostgresError."""
+        await self._database.ask(_prepare)
+
+    async def maintain(self) -> None:
+        """Make the coming days and drop the old ones, every hour until cancelled."""
+        while True:
+            try:
+                await self._database.ask(_maintain)
+            except asyncpg.PostgresError as error:
+                # a transaction that holds the table for long; there are days to spare
+                _log.warning("The days of realtime.messages could not be looked after: %s", error)
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                await asyncio.sleep(_MAINTENANCE_SECONDS)
+
+
+async def _prepare(connection: Any) -> None:
+    found = await connection.fetchval(
+        "select to_regprocedure('realtime.maintain_messages()') is not null"
+        " and exists (select from pg_publication where pubname = $1)",
+        PUBLICATION,
+    )
+    if found:
+        await _maintain(connection)
+    else:
+        _log.info("The database is from before realtime.messages and gets it now.")
+        await apply_bootstrap(connection)
+
+
+async def _maintain(connection: Any) -> None:
+    await connection.execute("select realtime.maintain_messages()")
+
+
+def _sorted(payload: str) -> bytes:
+    """Return JSON text with keys in order and without spaces, as the real server replays it."""
+    return orjson.dumps(orjson.loads(payload), option=orjson.OPT_SORT_KEYS)
