@@ -47,7 +47,8 @@ check: $(VENV)/.tests ## everything that must hold before a commit
 
 fmt: $(VENV)/.tests ## format, and mend what can be mended
 	@$(BIN)/ruff check --fix --quiet . || true
-	@$(BIN)/ruff format .
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/python docs/make_cli_reference.py > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
 
 bench: $(VENV)/.tests ## print the tables of bench/
 	@for each in bench/*.py; do echo "== $$each"; $(BIN)/python $$each || exit 1; done

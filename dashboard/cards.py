@@ -276,7 +276,7 @@ def containers(frame: Frame) -> dict[str, list[str | float | None]]:
         "Name": [one.name for one in each],
         "Status": [one.status for one in each],
         "Health": [one.health or figures.UNKNOWN for one in each],
-        "CPU": [one.cpu_percent for one in each],
+        "CPU": [figures.percent(one.cpu_percent) for one in each],
         "Memory": [figures.size(one.memory_used_bytes) for one in each],
         "Image": [one.image for one in each],
     }

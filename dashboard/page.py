@@ -173,7 +173,7 @@ def _details(frame: Frame, now: datetime) -> None:
                 hide_index=True,
                 alt="Containers of this host with status, health, CPU and memory",
                 column_config={
-                    "CPU": st.column_config.NumberColumn(format="%.1f %%", width="small"),
+                    "CPU": st.column_config.TextColumn(width="small"),
                     "Memory": st.column_config.TextColumn(width="small"),
                     "Name": st.column_config.TextColumn(width="medium"),
                 },

@@ -102,7 +102,7 @@ def host(payload: Mapping[str, Any], at: datetime, device: str) -> Host:
         disk_percent=fullest.used_percent if fullest else None,
     )
     return Host(
-        name=_text(payload.get("hostname")) or device,
+        name=device,
         sample=sample,
         cores=cores,
         load=loads,

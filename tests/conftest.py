@@ -17,6 +17,7 @@ import pytest
 from embedded.keys import Keys, load_or_create, sign
 from embedded.migrations import apply_migrations
 from embedded.postgres import Postgres
+from tests.e2e.installation import Installation
 
 ROOT = Path(__file__).parent.parent
 
@@ -87,3 +88,15 @@ def embedded_supabase(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embe
     finally:
         postgres.stop()
         postgres.remove()
+
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """An installation with everything but the dashboard and Docker."""
+    made = Installation(tmp_path_factory.mktemp("installation"))
+    try:
+        made.start("--without", "dashboard", "--no-docker")
+        yield made
+    finally:
+        if made.process is not None and made.process.poll() is None:
+            made.stop()

@@ -99,13 +99,15 @@ class Session:
             self._started_at,
             ended_at,
             Conditions(errors, doubts),
+            pending=self.alignment.pending,
         )
 
     def rolling(self, now: float, ended_at: datetime) -> dict[str, Any]:
         """Return a report on the last minutes as plain JSON, with the counts since the start as ``total``.
 
-        For a comparison that never ends: what was found long ago does not decide the verdict of today. Samples,
-        latencies and the counts of each side are since the start.
+        For a comparison that never ends: what was found long ago does not decide the verdict of today, and what is
+        younger than the grace is pending, not uncovered. Samples, latencies and the counts of each side are since the
+        start.
         """
         total = self._tally.counts
         check_sum(total, published=self.alignment.published, pending=self.alignment.pending)
@@ -113,9 +115,12 @@ class Session:
         known = sum(count for outcome, count in counts.items() if outcome is not Outcome.EXTRA)
         seconds = self._rolling.window_seconds
         started_at = max(self._started_at, ended_at - timedelta(seconds=seconds))
-        report = self._result(counts, known + self.alignment.pending, started_at, ended_at, Conditions())
+        pending = self.alignment.pending
+        report = self._result(counts, known, started_at, ended_at, Conditions(), pending=0)
         return {
             **to_json(report),
+            "published": known + pending,
+            "pending": pending,
             "window_seconds": seconds,
             "live": {str(side): live for side, live in self._live.items()},
             "total": {
@@ -133,6 +138,8 @@ class Session:
         started_at: datetime,
         ended_at: datetime,
         conditions: Conditions,
+        *,
+        pending: int,
     ) -> Result:
         alignment = self.alignment
         verdict, reasons = judge(
@@ -150,7 +157,7 @@ class Session:
             started_at=started_at,
             ended_at=ended_at,
             counts=counts,
-            pending=alignment.pending,
+            pending=pending,
             published=published,
             sides={
                 side: SideResult(self._figures(side), alignment.latency[side].figures()) for side in Backend

@@ -34,7 +34,7 @@ DataDirOption = Annotated[
     typer.Option(
         "--data-dir",
         metavar="DIR",
-        help="Where everything is kept. [default: .crossfade]",
+        help="Where everything is kept. (default: .crossfade)",
         show_default=False,
     ),
 ]
@@ -47,7 +47,7 @@ ForOption = Annotated[
 ]
 FlagsOption = Annotated[
     Path | None,
-    typer.Option("--flags", metavar="PATH", help="The flag file. [default: flags.yaml]", show_default=False),
+    typer.Option("--flags", metavar="PATH", help="The flag file. (default: flags.yaml)", show_default=False),
 ]
 
 
@@ -58,7 +58,7 @@ def port_option(name: str, what: str, default: int) -> Any:
         min=0,
         max=65535,
         metavar="PORT",
-        help=f"Port of {what}; 0 takes a free one. [default: {default}]",
+        help=f"Port of {what}; 0 takes a free one. (default: {default})",
         show_default=False,
     )
 

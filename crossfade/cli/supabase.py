@@ -41,7 +41,7 @@ _START_SECONDS = 90.0
 app = typer.Typer(help="Run only the embedded Supabase, in the background.", no_args_is_help=True)
 
 _HostOption = Annotated[
-    str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]", show_default=False)
+    str | None, typer.Option(help="Address to listen on. (default: 127.0.0.1)", show_default=False)
 ]
 _ApiPort = Annotated[int | None, port_option("supabase", "the API", 54321)]
 _DatabasePort = Annotated[int | None, port_option("database", "PostgreSQL", 54322)]

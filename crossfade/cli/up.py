@@ -39,7 +39,7 @@ def up(
     data_dir: DataDirOption = None,
     host: Annotated[
         str | None,
-        typer.Option(help="Address to listen on. [default: 127.0.0.1]", show_default=False),
+        typer.Option(metavar="HOST", help="Address to listen on. (default: 127.0.0.1)", show_default=False),
     ] = None,
     port_supabase: Annotated[int | None, port_option("supabase", "the embedded Supabase", 54321)] = None,
     port_database: Annotated[int | None, port_option("database", "the embedded PostgreSQL", 54322)] = None,
@@ -47,7 +47,9 @@ def up(
     port_dashboard: Annotated[int | None, port_option("dashboard", "the dashboard", 8003)] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="This host's name in events. [default: its hostname]", show_default=False),
+        typer.Option(
+            metavar="NAME", help="This host's name in events. (default: its hostname)", show_default=False
+        ),
     ] = None,
     interval: Annotated[float, typer.Option(metavar="SECONDS", help="How often this host is read.")] = 2.0,
     for_: ForOption = None,

@@ -43,12 +43,16 @@ def watch(
     backend: Annotated[Choice, typer.Option(help="auto: the one that the flags choose.")] = Choice.AUTO,
     topic: Annotated[
         list[str] | None,
-        typer.Option(help="global, devices.NAME, categories.NAME, metrics.NAME; repeatable."),
+        typer.Option(
+            metavar="TOPIC", help="global, devices.NAME, categories.NAME, metrics.NAME; repeatable."
+        ),
     ] = None,
     for_: ForOption = None,
     client: Annotated[
         str | None,
-        typer.Option(help="Client id. [default: one per user and data directory]", show_default=False),
+        typer.Option(
+            metavar="ID", help="Client id. (default: one per user and data directory)", show_default=False
+        ),
     ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Exit 1 when an event is missing or double.")

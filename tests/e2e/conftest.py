@@ -1,4 +1,4 @@
-"""One running installation for the tests that only look; their own for those that break things."""
+"""Installations for the tests that end or restart them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.installation import Installation
-
-
-@pytest.fixture(scope="session")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """An installation with everything but the dashboard and Docker."""
-    made = Installation(tmp_path_factory.mktemp("installation"))
-    try:
-        made.start("--without", "dashboard", "--no-docker")
-        yield made
-    finally:
-        if made.process is not None and made.process.poll() is None:
-            made.stop()
 
 
 @pytest.fixture

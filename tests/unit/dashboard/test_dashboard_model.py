@@ -60,7 +60,7 @@ def test_a_reading_becomes_host_and_sample() -> None:
     )
     assert state.device == "web-1"
     assert state.host is not None
-    assert state.host.name == "Web One"
+    assert state.host.name == "web-1"  # as its events call it, whatever it calls itself
     assert state.samples == (state.host.sample,)
     assert state.host.sample.cpu_percent == 12.5
     assert state.host.sample.load_per_core == 0.5

@@ -1,0 +1,49 @@
+# ruff: noqa: INP001 - a script, not a package
+"""Print docs/cli.md: the help of every command, as the command itself prints it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+os.environ |= {
+    "COLUMNS": "110",
+    "TERMINAL_WIDTH": "110",
+    "NO_COLOR": "1",
+    "TERM": "dumb",
+}  # read when typer is imported
+os.environ.pop("FORCE_COLOR", None)
+os.environ.pop("GITHUB_ACTIONS", None)
+
+from typer.testing import CliRunner
+
+from crossfade.cli.app import app, register
+
+COMMANDS = (
+    "up", "stop", "status", "watch", "flags", "flags list", "flags set", "flags explain", "validate live",
+    "doctor", "supabase", "supabase start", "supabase status", "supabase stop", "version",
+)  # fmt: skip
+
+INTRODUCTION = """# Command line
+
+The help of every command; `make fmt` writes this page anew. Exit codes: 0 good, 1 not good (or a finding), 2 wrong usage or an error,
+and for `validate` also 3 inconclusive and 4 no data. `--format json` on whatever reports. Durations: `30`, `30s`, `10m`, `2h`.
+"""
+
+
+def reference() -> str:
+    """Return the page."""
+    return "\n".join([INTRODUCTION, *map(_section, COMMANDS)])
+
+
+def _section(command: str) -> str:
+    done = CliRunner().invoke(app, [*command.split(), "--help"], prog_name="crossfade")
+    if done.exit_code:
+        raise SystemExit(f"crossfade {command} --help: {done.output}")
+    lines = [line.rstrip() for line in done.output.strip("\n").splitlines()]
+    return f"## crossfade {command}\n\n```text\n" + "\n".join(lines).strip() + "\n```\n"
+
+
+if __name__ == "__main__":
+    register([])
+    sys.stdout.write(reference())
