@@ -83,6 +83,7 @@ class SupabaseRealtime(MonitoringService):
         wanted = frozenset(topics)
         subscription: Subscription[Item] = Subscription(lambda out: self._supervise(wanted, since, out))
         self._subscriptions.add(subscription)
+        subscription.add_done_callback(self._subscriptions.discard)
         return subscription
 
     async def health(self) -> Health:

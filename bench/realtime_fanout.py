@@ -15,7 +15,21 @@ import time
 import uuid
 from dataclasses import dataclass
 
-from rig import BODY, OWNER, Rig, changes_join, install_ws, node_ws, rig, sent_by, write_loop
+from rig import (
+    BODY,
+    BROADCAST_JOIN,
+    BROADCAST_PUSH,
+    OWNER,
+    Rig,
+    broadcaster,
+    changes_join,
+    install_ws,
+    masked,
+    node_ws,
+    rig,
+    sent_by,
+    write_loop,
+)
 
 _INSERT = {
     "plain": "insert into plain (sent, body) select $1, $2 from generate_series(1, $3::int)",
@@ -98,6 +112,37 @@ async def _large(bench: Rig, rows: int) -> str:
     )
 
 
+_BROADCASTS = ((50, 2000, "43-66k", "30k"), (200, 1000, "47-67k", "41k"), (1000, 400, "30-53k", "30k"))
+
+
+async def _broadcast(bench: Rig, subscribers: int, messages: int, real: str, *, database: bool) -> str:
+    async with bench.receivers([BROADCAST_JOIN] * subscribers, 1) as listening, broadcaster(bench) as sender:
+        total = subscribers * messages
+        await listening.expect(total)
+        cpu, started = bench.cpu(), time.monotonic()
+        if database:
+            sql = await bench.sql()
+            await sql.execute(
+                "select realtime.send(jsonb_build_object('body', $1::text), 'e', 'bench', false)"
+                " from generate_series(1, $2::int)",
+                BODY * 5,
+                messages,
+            )
+            await sql.close()
+        else:
+            for _ in range(messages // 50):
+                sender.write(masked(BROADCAST_PUSH) * 50)
+                await sender.drain()
+        received = await listening.result()
+        seconds, cpu = received.ended - started, bench.cpu() - cpu
+    name = "broadcast by SQL" if database else "broadcast"
+    return (
+        f"{name:<26}{subscribers:>6}{'':>6}{received.bytes // total:>6}{total / seconds / 1e3:>9.0f}k"
+        f"{total / max(cpu, 0.01) / 1e3:>9.0f}k{messages / seconds:>9.0f}{received.cpu / seconds:>8.2f}"
+        f"{bench.resident() / 1e6:>7.0f}  {real}"
+    )
+
+
 async def _peers(bench: Rig, subscribers: int, size: int) -> None:
     rounds = 400_000 // subscribers
     installed = install_ws(bench.directory)
@@ -136,6 +181,11 @@ async def main() -> None:
             print(await _burst(bench, chosen), flush=True)
         if not options.only:
             print(await _large(bench, 60_000), flush=True)
+        if not options.only or options.only == "broadcast":
+            for subscribers, messages, real, real_by_sql in _BROADCASTS:
+                print(await _broadcast(bench, subscribers, messages, real, database=False), flush=True)
+                print(await _broadcast(bench, subscribers, messages, real_by_sql, database=True), flush=True)
+        if not options.only:
             for subscribers in (200, 1000):
                 await _peers(bench, subscribers, 430)
 

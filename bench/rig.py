@@ -157,6 +157,43 @@ def changes_join(number: int, table: str, token: str | None = None, filter_text:
     return json.dumps(["1", "1", f"realtime:bench-{number}", "phx_join", payload])
 
 
+BROADCAST_JOIN = json.dumps(["1", "1", "realtime:bench", "phx_join", {"config": {}}])
+BROADCAST_PUSH = json.dumps(
+    [
+        "1",
+        "2",
+        "realtime:bench",
+        "broadcast",
+        {"type": "broadcast", "event": "e", "payload": {"body": BODY * 5}},
+    ]
+)
+
+
+def masked(text: str) -> bytes:
+    """Return a client's frame, masked with zeros."""
+    data = text.encode()
+    size = bytes((0x80 | len(data),)) if len(data) < 126 else bytes((0x80 | 126,)) + len(data).to_bytes(2)
+    return b"\x81" + size + bytes(4) + data
+
+
+@contextlib.asynccontextmanager
+async def broadcaster(bench: Rig) -> AsyncIterator[asyncio.StreamWriter]:
+    """Yield a connection that has joined the topic of the broadcasts."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", bench.port)
+    writer.write(
+        f"GET /realtime/v1/websocket?apikey={bench.keys.anon_key}&vsn=2.0.0 HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+    )
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(masked(BROADCAST_JOIN))
+    await reader.readuntil(b"}]")
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
 def compiled(directory: Path, name: str) -> Path:
     """Return a program of this folder, compiled."""
     program = directory / name
@@ -172,8 +209,8 @@ async def receivers(
     lines = list(joins)
     file = directory / "joins.txt"
     file.write_text("".join(f"{line}\n" for line in lines))
-    arguments = [compiled(directory, "receiver"), str(port), str(count), str(frames), path, file]
-    async with child(*arguments) as program:
+    program_file = compiled(directory, "receiver")
+    async with child(program_file, str(port), str(count), str(frames), path, file) as program:
         answer = await program.line()
         if answer != "ready":
             raise RuntimeError(f"the receivers could not join: {answer}")

@@ -1,5 +1,5 @@
 // The named peer: node's `ws`, sending each message to each connection, the way its documentation broadcasts.
-// Prints its port; for each line "MESSAGES SIZE" on stdin sends and prints "sent CPU_US" once everything was written.
+// Prints its port; for each line "MESSAGES SIZE [SENT]" on stdin sends and prints "sent CPU_US" once everything was written.
 import { createRequire } from "node:module";
 import readline from "node:readline";
 const { WebSocketServer } = createRequire(process.argv[2] + "/")("ws");
@@ -8,10 +8,10 @@ const server = new WebSocketServer({ host: "127.0.0.1", port: 0, perMessageDefla
 server.on("listening", () => console.log(server.address().port));
 
 readline.createInterface({ input: process.stdin }).on("line", async (line) => {
-  const [messages, size] = line.split(" ").map(Number);
+  const [messages, size, sent] = line.split(" ");
   const before = process.cpuUsage();
   for (let i = 0; i < messages; i++) {
-    const text = String(i).padEnd(size, "x"); // each message is another one
+    const text = `${i} "sent": ${sent ?? 0}`.padEnd(Number(size), "x"); // each is another one
     for (const client of server.clients) client.send(text);
     if (i % 4 === 3) await drained(); // a few rounds in flight, as a server under load has
   }

@@ -4,6 +4,20 @@
 -- embedded.migrations.apply_bootstrap. The first ends a statement only at a semicolon followed by an EMPTY LINE, so
 -- no function body may contain one.
 
+-- In single-user mode PostgreSQL hands out the object ids of built-in objects, which logical decoding passes over. Using
+-- them up (large objects are the cheapest way) makes what follows ordinary; otherwise this takes one id.
+do $$
+declare
+  used oid;
+begin
+  loop
+    used := lo_creat(-1);
+    perform lo_unlink(used);
+    exit when used >= 16383;
+  end loop;
+end
+$$;
+
 -- Roles ----------------------------------------------------------------------------------------------------------
 do $$
 declare

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import errno
+import gc
 import ipaddress
 import logging
 import signal
@@ -28,8 +29,12 @@ from aiohttp import web
 from embedded.auth.handlers import AuthHandlers
 from embedded.auth.store import Store
 from embedded.errors import EmbeddedError
+from embedded.habits import HABITS, Habits, habits
+from embedded.habits import NONE as NO_HABITS
 from embedded.keys import Keys, load_or_create
 from embedded.realtime import RealtimeServer
+from embedded.realtime_http import BroadcastApi
+from embedded.realtime_tokens import TokenVerifier
 from embedded.rest.database import AWAY, Database, DatabaseOptions
 from embedded.rest.handlers import DEFAULT_MAX_ROWS, PREFIX, RestHandlers
 
@@ -83,6 +88,7 @@ class GatewayOptions:
     max_rows: int | None = DEFAULT_MAX_ROWS
     wait_for_database_seconds: float = _WAIT_FOR_DATABASE_SECONDS
     signup_enabled: bool = False
+    habits: Habits = NO_HABITS
 
     def database_options(self) -> DatabaseOptions:
         """Return what the REST endpoint needs to know."""
@@ -114,6 +120,7 @@ def create_app(options: GatewayOptions) -> web.Application:
         socket_dir=options.pg_socket_dir,
         port=options.pg_port,
         database=options.database,
+        habits=options.habits,
     )
 
     auth_store = Store(options.dsn("supabase_auth_admin"))
@@ -150,12 +157,21 @@ def create_app(options: GatewayOptions) -> web.Application:
             status=200 if healthy else 503,
         )
 
+    async def alive(_: web.Request) -> web.Response:
+        return web.Response(text="ok")  # the real server's way of saying that it runs
+
     app.cleanup_ctx.extend([failure, rest_database, auth_database, realtime_feed])
     app.on_shutdown.append(close_sockets)
     app.on_response_prepare.append(_allow_origins)
     app.router.add_get("/health", health)
-    app.router.add_get("/realtime/v1/websocket", realtime.handle)
-    app.router.add_get("/socket/websocket", realtime.handle)
+    app.router.add_get("/healthcheck", alive)
+    for path in ("/realtime/v1/websocket", "/socket/websocket"):
+        app.router.add_route("*", path, realtime.handle)
+        app.router.add_route("*", f"{path}/", realtime.handle)
+    broadcast = BroadcastApi(
+        realtime.hub, realtime.policies, TokenVerifier(options.keys), limits=options.habits.limits
+    )
+    broadcast.add_routes(app.router)
     app.router.add_routes(auth.routes())
     app.router.add_route("*", PREFIX, rest.handle)
     app.router.add_route("*", f"{PREFIX}/{{path:.*}}", rest.handle)
@@ -356,6 +372,15 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="let anybody with the anon key sign up (default: only administrators create users)",
     )
+    parser.add_argument(
+        "--habit",
+        action="append",
+        default=[],
+        dest="habits",
+        metavar="NAME",
+        help="imitate what the real server does worse, for tests; repeat for more: "
+        + "; ".join(f"{name}: {effect}" for name, effect in HABITS.items()),
+    )
     return parser.parse_args(argv)
 
 
@@ -375,7 +400,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             max_rows=arguments.max_rows or None,
             wait_for_database_seconds=arguments.wait_seconds,
             signup_enabled=arguments.enable_signup,
+            habits=habits(arguments.habits),
         )
+        # what is loaded now stays; looking through it again and again costs more than garbage does
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
         uvloop.run(serve(options, on_ready=lambda line: print(line, flush=True)))  # noqa: T201 - for whoever started us
     except GatewayError as error:
         sys.stderr.write(f"{error}\n")

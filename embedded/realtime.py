@@ -14,15 +14,22 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import asyncpg
 import orjson
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, web
 
-from embedded.errors import SlotLost, WalError
-from embedded.phoenix import frames
+from embedded.errors import MigrationError, SlotLost, WalError
+from embedded.habits import NONE, Habits
+from embedded.phoenix import elixir, frames
 from embedded.phoenix.errors import BadSubscription, TokenRefused
-from embedded.phoenix.session import Action, Send, Session, Subscribe, Unsubscribe
+from embedded.phoenix.limits import Rate
+from embedded.phoenix.session import TOO_MANY_JOINS, Session
 from embedded.realtime_access import Database
+from embedded.realtime_broadcast import BroadcastHub
+from embedded.realtime_connection import Connection
 from embedded.realtime_feed import Feed, Subscription
+from embedded.realtime_messages import PUBLICATION, Messages
 from embedded.realtime_outbox import MAX_BUFFER_BYTES, Flusher, Outbox
+from embedded.realtime_policies import DatabasePolicies
+from embedded.realtime_presence import PresenceRooms
 from embedded.realtime_tokens import TokenVerifier
 from embedded.wal.client import WalClient
 
@@ -33,14 +40,16 @@ if TYPE_CHECKING:
     from embedded.keys import Keys
     from embedded.phoenix.channel import Channel, Token
     from embedded.phoenix.frames import Vsn
+    from embedded.realtime_broadcast import ChannelPolicies, History
     from embedded.wal import Transaction
 
 _log = logging.getLogger(__name__)
 
 IDLE_SECONDS: Final = 66.0
 """A connection that sends nothing for so long, not even a ping, is closed with 1000."""
-_LONGEST_TIMER_SECONDS: Final = 3600.0
 _RESTART_SECONDS: Final = 1.0
+_BUSY_SECONDS: Final = 0.01
+"""Whoever polls finds the next change so soon after the last without a pause in between."""
 _WAITING_TRANSACTIONS: Final = 256
 _TRANSACTIONS_AT_ONCE: Final = 64
 
@@ -49,7 +58,8 @@ class RealtimeServer:
     """Serves Supabase Realtime's protocol for one database.
 
     `dsn` (asyncpg's form) needs a user that may become every API role; `socket_dir` and `port` say where the
-    replication stream is. `run` owns the stream: without it, joins with postgres_changes wait.
+    replication stream is. `run` owns the stream: without it, joins with postgres_changes wait. `policies` say who may
+    enter private rooms, `history` has the messages that can be replayed: those of `realtime.messages`, if not given.
     """
 
     def __init__(
@@ -62,6 +72,9 @@ class RealtimeServer:
         database: str = "postgres",
         publication: str = "supabase_realtime",
         slot: str = "supabase_realtime_embedded",
+        habits: Habits = NONE,
+        policies: ChannelPolicies | None = None,
+        history: History | None = None,
         idle_seconds: float = IDLE_SECONDS,
         buffer_limit_bytes: int = MAX_BUFFER_BYTES,
     ) -> None:
@@ -72,12 +85,22 @@ class RealtimeServer:
         self._port = port
         self._idle_seconds = idle_seconds
         self._buffer_limit_bytes = buffer_limit_bytes
+        self.habits: Final = habits
+        self._limits = habits.limits
+        self._polled_at = 0.0
+        self._joins = Rate(self._limits.joins_per_second)
+        self.hub: Final = BroadcastHub(Rate(self._limits.events_per_second))
+        """Publish here what everybody in a room is to get."""
+        self.presence: Final = PresenceRooms(self.hub)
         self._verify = TokenVerifier(keys)
         self._database = Database(dsn, publication)
-        self._feed = Feed(self._database)
         self._flusher = Flusher()
+        self._messages = Messages(self.hub, self._database, self._flusher)
+        self.policies: Final = DatabasePolicies(self._database) if policies is None else policies
+        self.history: Final = self._messages if history is None else history
+        self._feed = Feed(self._database, self._flusher)
         self._live = asyncio.Event()
-        self._connections: set[_Connection] = set()
+        self._connections: set[Connection] = set()
         self._dropped = 0
         self._failed = 0
         self._lsn = 0
@@ -91,7 +114,7 @@ class RealtimeServer:
             while True:
                 try:
                     await self._pump()
-                except* WalError as group:
+                except* (WalError, MigrationError, asyncpg.PostgresError) as group:
                     self._fault = "; ".join(str(error) for error in group.exceptions)
                     _log.error("The change feed stopped and is started again: %s", self._fault)
                 self._live.clear()
@@ -101,11 +124,13 @@ class RealtimeServer:
             await self._database.close()
 
     async def _pump(self) -> None:
+        await self._messages.prepare()
         client = WalClient(
             self._socket_dir,
             self._port,
             database=self._database_name,
             publication=self._publication,
+            more_publications=(PUBLICATION,),
             slot=self._slot,
             on_live=self._on_live,
             on_slot_lost=self._on_slot_lost,
@@ -115,6 +140,7 @@ class RealtimeServer:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read(client, waiting))
             tasks.create_task(self._deliver(client, waiting))
+            tasks.create_task(self._messages.maintain())
 
     async def _read(self, client: WalClient, waiting: asyncio.Queue[Transaction]) -> None:
         stream = cast("AsyncGenerator[Transaction]", client.transactions())
@@ -126,11 +152,13 @@ class RealtimeServer:
         """Deliver what gathered while the last batch was worked on, so that load makes batches, not delay."""
         while True:
             batch = [await waiting.get()]
+            if self.habits.poll_seconds is not None:
+                await self._poll(self.habits.poll_seconds, batch[0])
             while len(batch) < _TRANSACTIONS_AT_ONCE and not waiting.empty():
                 batch.append(waiting.get_nowait())
             last = batch[-1].commit_lsn
             try:
-                await self._feed.deliver(batch)
+                await self._feed.deliver(await self._messages.take(batch))
             except Exception:  # noqa: BLE001  # the top of the feed's task, logged here once
                 # Going on beats stopping for everybody; those who may have missed something are sent away,
                 # so that they come back and read it.
@@ -138,8 +166,15 @@ class RealtimeServer:
                 _log.exception("%d transactions up to %x could not be delivered.", len(batch), last)
                 self._send_away(WSCloseCode.INTERNAL_ERROR, "a transaction could not be delivered")
             self._lsn = last
+            self._polled_at = asyncio.get_running_loop().time()
             self._flusher.then(client.acknowledge, last)
             await asyncio.sleep(0)  # a full backlog must not keep frames from being written
+
+    async def _poll(self, seconds: float, transaction: Transaction) -> None:
+        """Wait until the real server would ask for changes next; messages of `realtime.send` it is sent at once."""
+        waited = asyncio.get_running_loop().time() - self._polled_at
+        if waited > _BUSY_SECONDS and any(c.relation.schema != "realtime" for c in transaction.changes):
+            await asyncio.sleep(seconds - waited % seconds)
 
     def _on_live(self, live: bool) -> None:  # noqa: FBT001  # WalClient's callback
         if live:
@@ -147,6 +182,8 @@ class RealtimeServer:
             self._live.set()
         else:
             self._live.clear()
+            if self.habits.silent_after_fault:
+                self._feed.forget()
 
     def _on_slot_lost(self, error: SlotLost) -> None:
         self._fault = str(error)
@@ -164,9 +201,29 @@ class RealtimeServer:
 
         Refusals are those of the real server, without its delay of two seconds.
         """
+        if request.method != "GET":
+            return web.Response(status=400)
         vsn = frames.parse_vsn(request.query.get("vsn"))
         if vsn is None:
             return web.Response(status=403)
+        token = self._admitted(request)
+        if isinstance(token, web.Response):
+            await asyncio.sleep(self.habits.connect_penalty_seconds)
+            return token
+        socket = web.WebSocketResponse(
+            autoping=False,  # pings count against idleness, so they must be seen
+            compress=False,
+            max_msg_size=frames.MAX_FRAME_BYTES,
+        )
+        if not socket.can_prepare(request).ok:
+            header = elixir.inspect(request.headers.getall("Connection", []))
+            return web.Response(status=400, text=f"'connection' header must contain 'upgrade', got {header}")
+        await socket.prepare(request)
+        await self._serve(request, socket, vsn, token)
+        return socket
+
+    def _admitted(self, request: web.Request) -> Token | web.Response:
+        """Return the token that the request comes with, or why there is no place for it."""
         apikey = request.headers.get("x-api-key", request.query.get("apikey"))
         if apikey is None:
             return _refusal("API key is missing")
@@ -174,16 +231,12 @@ class RealtimeServer:
             token = self._verify(apikey, time.time())
         except TokenRefused as error:
             return _refusal(error.text)
-        socket = web.WebSocketResponse(
-            autoping=False,  # pings count against idleness, so they must be seen
-            compress=False,
-            max_msg_size=frames.MAX_FRAME_BYTES,
-        )
-        if not socket.can_prepare(request).ok:
-            return web.Response(status=400, text="WebSocket upgrade expected")
-        await socket.prepare(request)
-        await self._serve(request, socket, vsn, token)
-        return socket
+        clients = self._limits.clients
+        if clients is not None and len(self._connections) >= clients:
+            return _refusal("Too many connected users", 429)
+        if self._joins.exceeded(time.time()):
+            return _refusal(TOO_MANY_JOINS, 429)
+        return token
 
     async def _serve(
         self, request: web.Request, socket: web.WebSocketResponse, vsn: Vsn, token: Token
@@ -192,7 +245,15 @@ class RealtimeServer:
         if transport is None:
             return  # gone already
         async with asyncio.TaskGroup() as tasks:
-            connection = _Connection(self, socket, transport, Session(vsn, token, self._verify), tasks)
+            session = Session(
+                vsn,
+                token,
+                self._verify,
+                limits=self._limits,
+                joins=self._joins,
+                early_reply=self.habits.live_after_seconds is not None,
+            )
+            connection = Connection(self, socket, transport, session, tasks)
             self._connections.add(connection)
             try:
                 await connection.receive(self._idle_seconds)
@@ -222,6 +283,11 @@ class RealtimeServer:
             "changes": self._feed.changes,
             "frames": self._feed.frames,
             "failed_transactions": self._failed,
+            "rooms": len(self.hub),
+            "present": len(self.presence),
+            "database_messages": self._messages.delivered,
+            "broadcasts": self.hub.messages,
+            "broadcast_frames": self.hub.frames,
             "slow_clients_dropped": self._dropped,
             "database_retries": self._database.failures,
         }
@@ -246,6 +312,8 @@ class RealtimeServer:
 
     async def subscribe(self, channel: Channel, vsn: Vsn, outbox: Outbox) -> Subscription:
         """Return a subscription that is not live yet, once the feed is; raises BadSubscription."""
+        if self.habits.live_after_seconds is not None:
+            await asyncio.sleep(self.habits.live_after_seconds)
         token = channel.token
         bindings = channel.config.changes.bindings
         try:
@@ -256,6 +324,10 @@ class RealtimeServer:
         await self._live.wait()
         return Subscription(outbox, vsn, channel.topic, channel.config.legacy, token, resolved)
 
+    async def replicating(self) -> None:
+        """Return once messages from the database flow."""
+        await self._live.wait()
+
     def start(self, subscription: Subscription) -> None:
         """Let the subscription have every change that is committed from now on."""
         self._feed.add(subscription)
@@ -265,112 +337,7 @@ class RealtimeServer:
         self._feed.remove(subscription)
 
 
-class _Connection:
-    """One open WebSocket: does what its session says."""
-
-    def __init__(
-        self,
-        server: RealtimeServer,
-        socket: web.WebSocketResponse,
-        transport: asyncio.WriteTransport,
-        session: Session,
-        tasks: asyncio.TaskGroup,
-    ) -> None:
-        self.socket = socket
-        self.session = session
-        self._server = server
-        self._outbox = server.outbox(transport)
-        self._tasks = tasks
-        self._joining: dict[Channel, asyncio.Task[None]] = {}
-        self._subscriptions: dict[Channel, Subscription] = {}
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def receive(self, idle_seconds: float) -> None:
-        """Handle frames until the connection ends."""
-        while True:
-            try:
-                message = await self.socket.receive(timeout=idle_seconds)
-            except TimeoutError:
-                self._outbox.close()
-                await self.socket.close(code=WSCloseCode.OK)
-                return
-            match message.type:
-                case WSMsgType.TEXT:
-                    self._do(self.session.receive(message.data, time.time()))
-                case WSMsgType.PING:
-                    await self.socket.pong(message.data)
-                case WSMsgType.PONG | WSMsgType.BINARY:
-                    pass
-                case _:
-                    return
-
-    def send_away(self, code: int, reason: str) -> None:
-        """Close the connection if it has subscriptions, so that its client comes back and reads what it missed."""
-        if self._subscriptions:
-            self._outbox.close()
-            self._tasks.create_task(self.socket.close(code=code, message=reason.encode()))
-
-    def end(self) -> None:
-        """Give up what the connection has; it is closed."""
-        self._do(self.session.end())
-        self._outbox.close()
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _do(self, actions: list[Action]) -> None:
-        for action in actions:
-            match action:
-                case Send(text):
-                    self._outbox.write(frames.text_frame(text))
-                case Subscribe(channel):
-                    self._cancel(channel)
-                    self._joining[channel] = self._tasks.create_task(self._subscribe(channel))
-                case Unsubscribe(channel):
-                    self._cancel(channel)
-                    self._stop(channel)
-        if actions:
-            self._arm()
-
-    async def _subscribe(self, channel: Channel) -> None:
-        try:
-            subscription = await self._server.subscribe(channel, self.session.vsn, self._outbox)
-        except BadSubscription as error:
-            self._stop(channel)
-            actions = self.session.refused(channel, str(error))
-        else:
-            self._stop(channel)
-            self._subscriptions[channel] = subscription
-            self._server.start(subscription)
-            actions = self.session.subscribed(channel)
-        del self._joining[channel]
-        self._do(actions)
-
-    def _cancel(self, channel: Channel) -> None:
-        task = self._joining.pop(channel, None)
-        if task is not None:
-            task.cancel()
-
-    def _stop(self, channel: Channel) -> None:
-        subscription = self._subscriptions.pop(channel, None)
-        if subscription is not None:
-            self._server.stop(subscription)
-
-    def _arm(self) -> None:
-        """Wake up when the next token expires."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        expiry = self.session.next_expiry
-        if expiry is not None:
-            delay = min(max(0.0, expiry - time.time()), _LONGEST_TIMER_SECONDS)
-            self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
-
-    def _expire(self) -> None:
-        self._do(self.session.expire(time.time()))
-        self._arm()
-
-
-def _refusal(text: str) -> web.Response:
+def _refusal(text: str, status: int = 401) -> web.Response:
     return web.Response(
-        status=401, body=orjson.dumps({"error": text}), content_type="application/json", charset="utf-8"
+        status=status, body=orjson.dumps({"error": text}), content_type="application/json", charset="utf-8"
     )

@@ -46,7 +46,7 @@ Reader = tuple[str, str]
 _PUBLISHED: Final = """
 select p.schemaname::text, p.tablename::text,
   (select json_agg(json_build_object(
-      'name', a.attname, 'type', t.typname, 'sql', format_type(a.atttypid, a.atttypmod),
+      'name', a.attname, 'type', t.typname, 'sql', format_type(a.atttypid, -1),  -- a literal longer than char(n) must not be cut to match
       'plain', t.typtype in ('b', 'e'), 'enum', t.typtype = 'e',
       'bytewise', case
         when a.attcollation = 0 then true
@@ -106,6 +106,7 @@ declare
   source text;
   permissive text;
   restrictive text;
+  asked text;  -- whose policies those are: many readers share a role
 begin
   select format(
     'select coalesce(array_agg("realtime: position"), ''{}'') from'
@@ -118,14 +119,17 @@ begin
   into source from pg_catalog.pg_class c where c.oid = relation;
   for position in 1 .. cardinality(roles) loop
     begin
-      perform set_config('search_path', '', true);
-      select string_agg(pg_get_expr(p.polqual, p.polrelid), ' or ') filter (where p.polpermissive),
-        string_agg(pg_get_expr(p.polqual, p.polrelid), ' and ') filter (where not p.polpermissive)
-      into permissive, restrictive
-      from pg_catalog.pg_policy p
-      where p.polrelid = relation and p.polcmd in ('r', '*') and (
-        0::oid = any (p.polroles)
-        or exists (select from unnest(p.polroles) o(id) where pg_has_role(roles[position]::name, o.id, 'USAGE')));
+      if asked is distinct from roles[position] then
+        perform set_config('search_path', '', true);
+        select string_agg(pg_get_expr(p.polqual, p.polrelid), ' or ') filter (where p.polpermissive),
+          string_agg(pg_get_expr(p.polqual, p.polrelid), ' and ') filter (where not p.polpermissive)
+        into permissive, restrictive
+        from pg_catalog.pg_policy p
+        where p.polrelid = relation and p.polcmd in ('r', '*') and (
+          0::oid = any (p.polroles)
+          or exists (select from unnest(p.polroles) o(id) where pg_has_role(roles[position]::name, o.id, 'USAGE')));
+        asked := roles[position];
+      end if;
       perform set_config('search_path', path, true), set_config('role', roles[position], true),
         set_config('request.jwt.claims', claims[position], true);
       execute format(
@@ -140,6 +144,30 @@ begin
     return next;
     perform set_config('search_path', path, true), set_config('role', 'none', true);
   end loop;
+end
+$function$
+"""
+
+
+# Large values that an UPDATE left alone are not in the stream. Whether the row is seen before or after the change does
+# not matter, as the value is the same; a row that is gone has none.
+_CURRENT_FUNCTION: Final = """
+create or replace function pg_temp.realtime_current(
+  relation oid, keys text[], columns text[], wanted jsonb
+) returns setof jsonb language plpgsql as $function$
+begin
+  return query execute (
+    select format(
+      'select (select to_jsonb(array[%s]) from %s t where %s) from jsonb_array_elements($1) with ordinality e(v, n)'
+      ' order by e.n',
+      (select string_agg(format('t.%I::text', w.name), ', ' order by w.i)
+       from unnest(columns) with ordinality w(name, i)),
+      relation::regclass,
+      (select string_agg(
+          format('t.%I = (e.v ->> %s)::%s', w.name, w.i - 1, format_type(a.atttypid, a.atttypmod)), ' and ')
+       from unnest(keys) with ordinality w(name, i)
+       join pg_catalog.pg_attribute a on a.attrelid = relation and a.attname = w.name))
+  ) using wanted;
 end
 $function$
 """
@@ -259,6 +287,36 @@ class Database:
 
         return await self._ask(ask)
 
+    async def current(
+        self,
+        relation_oid: int,
+        keys: Sequence[str],
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str | None]],
+    ) -> list[list[str | None] | None]:
+        """Return the texts of these columns, for each row by the values of its `keys`; None for a row that is gone.
+
+        A table that cannot be asked any more (it was dropped or altered since) counts as empty.
+        """
+        wanted = json.dumps([list(row) for row in rows], ensure_ascii=False)
+
+        async def ask(connection: Any) -> list[list[str | None] | None]:
+            try:
+                found = await connection.fetch(
+                    "select pg_temp.realtime_current($1::oid, $2, $3, $4::jsonb)",
+                    relation_oid,
+                    list(keys),
+                    list(columns),
+                    wanted,
+                )
+            except asyncpg.PostgresError as error:
+                _raise_if_transient(error)
+                _log.warning("Large values of table %d cannot be looked up: %s", relation_oid, error)
+                return [None] * len(rows)
+            return [None if row[0] is None else json.loads(row[0]) for row in found]
+
+        return await self._ask(ask)
+
     async def evaluate(self, condition: Condition, values: Sequence[str | None]) -> list[bool]:
         """Return which of the values satisfy a condition that only SQL can decide.
 
@@ -293,8 +351,19 @@ class Database:
             try:
                 pool = await self._open()
                 async with pool.acquire(timeout=_STATEMENT_SECONDS) as connection:
-                    return await question(connection)
-            except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+                    try:
+                        return await question(connection)
+                    except asyncpg.InternalClientError:
+                        # what asyncpg makes of a server that ends in the middle of an answer
+                        connection.terminate()
+                        raise
+            except (
+                OSError,
+                TimeoutError,
+                asyncpg.InterfaceError,
+                asyncpg.InternalClientError,
+                asyncpg.PostgresError,
+            ) as error:
                 if isinstance(error, asyncpg.PostgresError):
                     _raise_unless_transient(error)
                 self.failures += 1
@@ -326,7 +395,7 @@ class Database:
 
 
 async def _prepare(connection: Any) -> None:
-    await connection.execute(_VISIBLE_FUNCTION)
+    await connection.execute(f"{_VISIBLE_FUNCTION};{_CURRENT_FUNCTION}")
 
 
 async def _leave_as_it_is(connection: Any) -> None:
@@ -337,7 +406,7 @@ def _transient(error: asyncpg.PostgresError) -> bool:
     """Say whether the server is going, coming or gone, so that the same question may work in a moment."""
     state = error.sqlstate or ""
     return state[:2] in ("08", "53", "57", "58", "40", "XX") or (
-        state == "42883" and "realtime_visible" in str(error)
+        state == "42883" and "pg_temp.realtime_" in str(error)
     )
 
 

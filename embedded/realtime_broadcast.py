@@ -8,11 +8,16 @@ Who may enter a private room, and what for, is asked of a `ChannelPolicies`; wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
+
+import orjson
 
 from embedded.phoenix.broadcast import Broadcast, Diff, Room
 from embedded.phoenix.channel import ALLOWED, Permissions
+from embedded.phoenix.errors import JoinRefused
+from embedded.phoenix.limits import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -28,10 +33,12 @@ __all__ = [
     "Diff",
     "History",
     "Member",
+    "NoHistory",
     "Permissions",
     "Replayed",
     "Room",
     "ServiceRoleOnly",
+    "replayed_payload",
 ]
 
 
@@ -61,6 +68,15 @@ class Replayed:
     payload: bytes
 
 
+def replayed_payload(message: Replayed) -> bytes:
+    """Return the payload of the `broadcast` that a message of before is sent in."""
+    meta = orjson.dumps({"id": message.id, "replayed": True})
+    event = orjson.dumps(message.event)
+    return (
+        b'{"event":' + event + b',"meta":' + meta + b',"payload":' + message.payload + b',"type":"broadcast"}'
+    )
+
+
 class History(Protocol):
     """What was sent to private topics from the database."""
 
@@ -72,6 +88,16 @@ class History(Protocol):
         ...
 
 
+class NoHistory(History):
+    """The history of a database that keeps none."""
+
+    async def replay(self, topic: str, since_ms: int, limit: int) -> Sequence[Replayed]:  # noqa: ARG002  # never any
+        """Refuse."""
+        raise JoinRefused("UnableToReplayMessages: Realtime was unable to replay messages")
+
+
+_HELD_BYTES: Final = 8 * 1024 * 1024
+"""What is kept for a member while it waits for history; what is more is dropped."""
 _UNBOUND: Final = frozenset({"service_role", "supabase_admin", "postgres"})
 
 
@@ -91,9 +117,9 @@ class ServiceRoleOnly(ChannelPolicies):
 class Member:
     """One channel of one connection in a room.
 
-    `hears_broadcast` and `hears_presence` are its permissions to read. `replayed` are ids of messages that it was
-    sent from history, so that it does not get them again. `overrun` is called, at most once, when more is sent to
-    it than the limit allows.
+    `hears_broadcast` and `hears_presence` are its permissions to read; after a change of them, `enter` again.
+    `overrun` is called when more is sent to it than the limit allows; it is to leave then. A member that waits for
+    history is `held`: what is sent to it meanwhile is kept until `release`.
     """
 
     room: Room
@@ -102,32 +128,57 @@ class Member:
     overrun: Callable[[], None]
     hears_broadcast: bool = True
     hears_presence: bool = True
-    replayed: frozenset[str] = field(default=frozenset())
+    replayed: frozenset[str] = frozenset()
+    """Ids of messages that it was sent from history, so that it does not get them again."""
+    held: list[tuple[str | None, bytes]] | None = None
+    held_bytes: int = 0
+
+    def write(self, message_id: str | None, frame: bytes) -> None:
+        """Send the frame of a message, unless it was replayed; hold it if history comes first."""
+        if self.held is None:
+            if message_id not in self.replayed:
+                self.outbox.write(frame)
+        elif self.held_bytes + len(frame) <= _HELD_BYTES:
+            self.held_bytes += len(frame)
+            self.held.append((message_id, frame))
+
+    def release(self) -> None:
+        """Send what was held."""
+        held, self.held, self.held_bytes = self.held, None, 0
+        for message_id, frame in held or ():
+            self.write(message_id, frame)
 
 
 class BroadcastHub:
-    """All rooms. `publish` may be called from anywhere on the loop, and does not wait."""
+    """All rooms. `publish` may be called from anywhere on the loop, and does not wait.
 
-    def __init__(self) -> None:
+    `events` counts messages sent and delivered, for the limit on them.
+    """
+
+    def __init__(self, events: Rate | None = None) -> None:
         self._rooms: dict[Room, dict[Member, None]] = {}
+        self._audiences: dict[Room, dict[bool, dict[Vsn, tuple[Member, ...]]]] = {}
+        self._events = Rate(None) if events is None else events
         self.messages = 0
         self.frames = 0
+
+    def __len__(self) -> int:
+        """Return how many rooms have somebody in them."""
+        return len(self._rooms)
 
     def enter(self, member: Member) -> None:
         """Let the member have what is sent to its room from now on."""
         self._rooms.setdefault(member.room, {})[member] = None
+        self._audiences.pop(member.room, None)
 
     def leave(self, member: Member) -> None:
         """Let the member have nothing more; it may have left already."""
         members = self._rooms.get(member.room)
         if members is not None:
             members.pop(member, None)
+            self._audiences.pop(member.room, None)
             if not members:
                 del self._rooms[member.room]
-
-    def members(self, room: Room) -> Iterable[Member]:
-        """Return who is in the room now."""
-        return tuple(self._rooms.get(room, ()))
 
     def publish(
         self,
@@ -141,24 +192,51 @@ class BroadcastHub:
 
         `message_id` is the id of a row of `realtime.messages`; who was replayed it does not get it again.
         """
-        members = self._rooms.get(room)
-        if members is None:
-            return 0
+        audience = self._audience(room, presence=isinstance(message, Diff))
         self.messages += 1
-        presence = isinstance(message, Diff)
-        made: dict[Vsn, bytes | None] = {}
+        now = time.monotonic()
+        if self._events.exceeded(now):
+            self._overrun(audience, exclude)
+            return 0
         sent = 0
-        for member in members:
-            if member is exclude or not (member.hears_presence if presence else member.hears_broadcast):
+        for vsn, members in audience.items():
+            frame = message.frame(vsn, room)
+            if frame is None:
                 continue
-            if message_id is not None and message_id in member.replayed:
-                continue
-            vsn = member.vsn
-            if vsn not in made:
-                made[vsn] = message.frame(vsn, room)
-            frame = made[vsn]
-            if frame is not None:
-                member.outbox.write(frame)
+            for member in members:
+                if member is exclude:
+                    continue
+                if member.held is None and message_id is None:
+                    member.outbox.write(frame)
+                else:
+                    member.write(message_id, frame)
                 sent += 1
         self.frames += sent
+        self._events.add(sent + 1, now)
         return sent
+
+    def _audience(self, room: Room, *, presence: bool) -> dict[Vsn, tuple[Member, ...]]:
+        """Return who gets such messages; sorted once for as long as nobody comes or goes."""
+        kept = self._audiences.get(room)
+        if kept is None:
+            members = self._rooms.get(room)
+            if members is None:
+                return {}
+            kept = self._audiences[room] = {
+                True: _by_version(m for m in members if m.hears_presence),
+                False: _by_version(m for m in members if m.hears_broadcast),
+            }
+        return kept[presence]
+
+    def _overrun(self, audience: dict[Vsn, tuple[Member, ...]], exclude: Member | None) -> None:
+        for members in audience.values():
+            for member in members:
+                if member is not exclude:
+                    member.overrun()
+
+
+def _by_version(members: Iterable[Member]) -> dict[Vsn, tuple[Member, ...]]:
+    found: dict[Vsn, list[Member]] = {}
+    for member in members:
+        found.setdefault(member.vsn, []).append(member)
+    return {vsn: tuple(listed) for vsn, listed in found.items()}

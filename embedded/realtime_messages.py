@@ -15,6 +15,7 @@ import asyncpg
 import orjson
 
 from embedded.migrations import apply_bootstrap
+from embedded.phoenix import numbers
 from embedded.phoenix.broadcast import Room, UserBroadcast
 from embedded.phoenix.errors import JoinRefused
 from embedded.realtime_broadcast import History, Replayed
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from embedded.realtime_access import Database
     from embedded.realtime_broadcast import BroadcastHub
+    from embedded.realtime_outbox import Flusher
     from embedded.wal import Change, Relation, Transaction
 
 _log = logging.getLogger(__name__)
@@ -37,6 +39,8 @@ TABLE: Final = "messages"
 _MAINTENANCE_SECONDS: Final = 3600.0
 _RETRY_SECONDS: Final = 60.0
 _REPLAY_SECONDS: Final = 5.0
+_PART_BYTES: Final = 1024 * 1024
+"""About as much is written to all connections together before they get time to drain."""
 _FIRST_MS: Final = -(10**13)
 _LAST_MS: Final = 10**14
 """Beyond these PostgreSQL's arithmetic would end before the messages do."""
@@ -64,43 +68,54 @@ def is_message(relation: Relation) -> bool:
 class Messages(History):
     """Delivers messages to a hub, and answers for those of before."""
 
-    def __init__(self, hub: BroadcastHub, database: Database) -> None:
+    def __init__(self, hub: BroadcastHub, database: Database, flusher: Flusher) -> None:
         self._hub = hub
+        self._flusher = flusher
         self._database = database
         self._relation: Relation | None = None
         self._positions: tuple[int, ...] = ()
         self.delivered = 0
         """How many messages were published since the start, heard by anybody or not."""
 
-    def take(self, transactions: Sequence[Transaction]) -> Sequence[Transaction]:
-        """Publish the messages in the transactions, in order, and return the transactions without them."""
+    async def take(self, transactions: Sequence[Transaction]) -> Sequence[Transaction]:
+        """Publish the messages in the transactions, in order, and return the transactions without them.
+
+        What is much goes as fast as its readers take it.
+        """
         if not any(is_message(change.relation) for each in transactions for change in each.changes):
             return transactions
-        return [self._take(transaction) for transaction in transactions]
+        left = [await self._take(transaction) for transaction in transactions]
+        await self._flusher.relief()
+        return left
 
-    def _take(self, transaction: Transaction) -> Transaction:
+    async def _take(self, transaction: Transaction) -> Transaction:
         others = []
+        size = 0
         for change in transaction.changes:
             if not is_message(change.relation):
                 others.append(change)
             elif change.type == "INSERT":
-                self._publish(change)
+                size += self._publish(change)
+                if size > _PART_BYTES:
+                    size = 0
+                    await self._flusher.relief()
         return replace(transaction, changes=tuple(others))
 
-    def _publish(self, change: Change) -> None:
+    def _publish(self, change: Change) -> int:
+        """Publish a message and return about how many bytes that wrote."""
         row = change.new
         relation = change.relation
         if relation is not self._relation:
             by_name = {column.name: index for index, column in enumerate(relation.columns)}
             if not by_name.keys() >= set(_COLUMNS):
-                return  # not the table we made
+                return 0  # not the table we made
             self._positions = tuple(by_name[name] for name in _COLUMNS)
             self._relation = relation
         if row is None:
-            return
+            return 0
         message_id, topic, event, private, payload, binary = (row[index] for index in self._positions)
         if not isinstance(topic, str) or not isinstance(event, str) or message_id is UNCHANGED:
-            return  # a message without event is kept, not sent, as on the real server
+            return 0  # a message without event is kept, not sent, as on the real server
         meta = b'{"id":"%s"}' % str(message_id).encode()
         if isinstance(payload, str):
             message = UserBroadcast(event, payload.encode(), meta=meta, trusted=True)
@@ -109,9 +124,10 @@ class Messages(History):
                 event, bytes.fromhex(binary.removeprefix("\\x")), is_json=False, meta=meta
             )
         else:
-            return
+            return 0
         self.delivered += 1
-        self._hub.publish(Room(topic, private=private == "t"), message, message_id=str(message_id))
+        room = Room(topic, private=private == "t")
+        return len(message.payload) * self._hub.publish(room, message, message_id=str(message_id))
 
     async def replay(self, topic: str, since_ms: int, limit: int) -> Sequence[Replayed]:
         """Return what was sent to the private topic since then; raises JoinRefused if it cannot be read in time."""
@@ -130,7 +146,7 @@ class Messages(History):
         return [Replayed(id_, event, _sorted(payload)) for id_, event, payload in rows]
 
     async def prepare(self) -> None:
-        """Make the table if the database is from before it, and its days; raises MigrationFailed, PostgresError."""
+        """Make the table if the database is from before it; raises MigrationFailed, PostgresError."""
         await self._database.ask(_prepare)
 
     async def maintain(self) -> None:
@@ -152,9 +168,7 @@ async def _prepare(connection: Any) -> None:
         " and exists (select from pg_publication where pubname = $1)",
         PUBLICATION,
     )
-    if found:
-        await _maintain(connection)
-    else:
+    if not found:
         _log.info("The database is from before realtime.messages and gets it now.")
         await apply_bootstrap(connection)
 
@@ -165,4 +179,6 @@ async def _maintain(connection: Any) -> None:
 
 def _sorted(payload: str) -> bytes:
     """Return JSON text with keys in order and without spaces, as the real server replays it."""
-    return orjson.dumps(orjson.loads(payload), option=orjson.OPT_SORT_KEYS)
+    exact = numbers.exact(payload)
+    value = orjson.loads(payload) if exact is None else exact
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)

@@ -1,12 +1,15 @@
 """Writing to many WebSocket connections: frames prepared once, one write per connection and loop tick.
 
 A write is a system call of several microseconds per connection; eight frames in one write cost about as much as
-one, so what is sent within a tick is joined. Frames bypass aiohttp's writer, which would copy and frame each anew.
+one, so what is sent within a tick goes together. Under load ticks get longer than they need to: after a flush that took
+a while (there are many connections) the next one waits as long, so that more gathers; a flush that took less than a
+millisecond delays nothing. Frames bypass aiohttp's writer, which would copy and frame each anew.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -15,15 +18,26 @@ if TYPE_CHECKING:
 MAX_BUFFER_BYTES: Final = 16 * 1024 * 1024
 """A client that is further behind than this is dropped; it comes back and reads what it missed."""
 _WRITE_THROUGH_BYTES: Final = 256 * 1024
+_CROWDED_PART: Final = 4
+"""Whoever is behind by a quarter of its limit is waited for."""
+_PROGRESS_PART: Final = 64
+"""Reading less than this part of its limit in a second counts as not reading."""
+_SHORTEST_REST_SECONDS: Final = 0.001
+_LONGEST_REST_SECONDS: Final = 0.005
+_LOOK_SECONDS: Final = 0.005
+_STUCK_SECONDS: Final = 1.0
+_LONGEST_RELIEF_SECONDS: Final = 10.0
 
 
 class Flusher:
-    """Flushes the outboxes that were written to, once per loop tick, and then says which position is done."""
+    """Flushes the outboxes that were written to, once per loop tick or rest, and then says which position is done."""
 
     def __init__(self) -> None:
         self._dirty: list[Outbox] = []
         self._scheduled = False
         self._done: tuple[Callable[[int], None], int] | None = None
+        self._crowded: set[Outbox] = set()
+        self._resting_until = 0.0
 
     def add(self, outbox: Outbox) -> None:
         """Have the outbox flushed at the end of this tick."""
@@ -37,18 +51,55 @@ class Flusher:
 
     def flush(self) -> None:
         """Hand over everything now."""
+        began = time.monotonic()
         self._scheduled = False
         dirty, self._dirty = self._dirty, []
         for outbox in dirty:
             outbox.flush()
+        ended = time.monotonic()
+        self._resting_until = ended + min(ended - began, _LONGEST_REST_SECONDS)
         if self._done is not None:
             (acknowledge, lsn), self._done = self._done, None
             acknowledge(lsn)
 
+    def crowd(self, outbox: Outbox) -> None:
+        """Have `relief` wait for the outbox."""
+        self._crowded.add(outbox)
+
+    async def relief(self) -> None:
+        """Let transports write, and wait until no client is far behind that still reads.
+
+        So whoever sends much sends as fast as it is read. One that takes next to nothing for a second is not waited
+        for again until it has caught up, nor is anyone for longer than ten seconds: it will exceed its limit and be
+        dropped.
+        """
+        await asyncio.sleep(0)
+        watched, self._crowded = self._crowded, set()
+        if not watched:
+            return
+        clock = asyncio.get_running_loop().time
+        end, look = clock() + _LONGEST_RELIEF_SECONDS, clock() + _STUCK_SECONDS
+        before = {outbox: outbox.waiting for outbox in watched}
+        while watched := {outbox for outbox in watched if outbox.crowded and not outbox.stuck}:
+            await asyncio.sleep(_LOOK_SECONDS)
+            now = clock()
+            if now < look:
+                continue
+            look = now + _STUCK_SECONDS
+            for outbox in watched:
+                outbox.stuck = now > end or before[outbox] - outbox.waiting < outbox.limit // _PROGRESS_PART
+                before[outbox] = outbox.waiting
+
     def _schedule(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self.flush)
+        if self._scheduled:
+            return
+        self._scheduled = True
+        loop = asyncio.get_running_loop()
+        rest = self._resting_until - time.monotonic()
+        if rest < _SHORTEST_REST_SECONDS:
+            loop.call_soon(self.flush)
+        else:
+            loop.call_later(rest, self.flush)
 
 
 class Outbox:
@@ -68,13 +119,25 @@ class Outbox:
         self._transport = transport
         self._flusher = flusher
         self._overflow = overflow
-        self._limit = limit
+        self.limit = limit
+        self.stuck = False
+        """It did not read when it was waited for, and did not catch up since."""
         self._frames: list[bytes] = []
         self._size = 0
         self._closed = False
 
+    @property
+    def waiting(self) -> int:
+        """How many bytes the transport could not hand over yet."""
+        return 0 if self._closed else self._transport.get_write_buffer_size()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the client is far behind."""
+        return self.waiting > self.limit // _CROWDED_PART
+
     def write(self, frame: bytes) -> None:
-        """Send a complete WebSocket frame at the end of this tick, or now if much has gathered."""
+        """Send complete WebSocket frames, one or several, at the end of this tick, or now if much has gathered."""
         if self._closed:
             return
         if not self._frames:
@@ -92,11 +155,15 @@ class Outbox:
         if self._closed or self._transport.is_closing():
             self._closed = True
             return
-        self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+        self._transport.writelines(frames)  # uvloop gathers them in one system call, without joining them
         waiting = self._transport.get_write_buffer_size()
-        if waiting > self._limit:
+        if waiting > self.limit:
             self._closed = True
             self._overflow(waiting)
+        elif waiting <= self.limit // _CROWDED_PART:
+            self.stuck = False
+        elif not self.stuck:
+            self._flusher.crowd(self)
 
     def close(self) -> None:
         """Write what has gathered and take no more."""

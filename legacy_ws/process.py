@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             max_events=options.max_events,
             max_queue=options.max_queue,
             fill_seconds=options.fill_seconds,
+            origins=options.origin,
         )
         uvloop.run(_serve(server))
     except LegacyError as error:
@@ -75,6 +76,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--token-file", type=Path, required=True, help="file with the secret of the collector's link"
+    )
+    parser.add_argument(
+        "--origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="origin of web pages that may connect besides this machine's, https://HOST[:PORT], or null for files; repeatable",
     )
     parser.add_argument(
         "--max-events", type=int, default=20_000, help="events kept for replay (default %(default)s)"

@@ -10,11 +10,13 @@ import contextlib
 import errno
 import hmac
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from http import HTTPStatus
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 import orjson
 import structlog
@@ -54,7 +56,10 @@ class LegacyServer:
 
     ``token`` is the secret of ``/link``. At most ``max_events`` are retained for replay, and ``max_queue`` events wait
     for one client. For ``fill_seconds`` after the start requests for history wait for the collector's link to bring
-    it; "from now on", answered before that, would soon mean "from the beginning". Raises PortTaken on entry.
+    it; "from now on", answered before that, would soon mean "from the beginning". Web pages may connect from this
+    machine, from the server's own address, and from the ``origins`` (``https://host[:port]``, or ``null`` for files);
+    programs send no Origin.
+    Raises PortTaken on entry.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class LegacyServer:
         max_events: int = 20_000,
         max_queue: int = 1_000,
         fill_seconds: float = 0.0,
+        origins: Collection[str] = (),
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self.hub = Hub(
@@ -76,6 +82,7 @@ class LegacyServer:
             await_history=fill_seconds > 0,
         )
         self._fill_seconds = fill_seconds
+        self._origins = frozenset(origins)
         self._fill_deadline: asyncio.TimerHandle | None = None
         self._token = token.encode()
         self._host = host
@@ -155,7 +162,7 @@ class LegacyServer:
     def _request(self, connection: ServerConnection, request: Request) -> Response | None:
         match request.path.partition("?")[0]:
             case "/ws":
-                return None
+                return self._admit(connection, request)
             case "/link":
                 return self._authorize(connection, request)
             case "/health":
@@ -165,6 +172,21 @@ class LegacyServer:
                 return _response(
                     HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", line.encode(errors="replace")
                 )
+
+    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Refuse pages of strangers: a browser lets any page open a WebSocket to this machine (RFC 6455, 10.2)."""
+        origin = request.headers.get("Origin")
+        if origin is None or origin in self._origins:
+            return None
+        host = urlsplit(origin).hostname or ""
+        own = urlsplit(f"//{request.headers.get('Host', '')}").hostname
+        # A name that equals our own proves nothing: its owner can point it here (DNS rebinding). An address does.
+        address = _address(host)
+        if host == "localhost" or (address is not None and (address.is_loopback or host == own)):
+            return None
+        log.warning("origin_refused", peer=connection.remote_address, origin=origin[:200])
+        line = f"pages from {origin[:100]!r} may not connect; start the server with --origin to let them\n"
+        return _response(HTTPStatus.FORBIDDEN, "text/plain; charset=utf-8", line.encode(errors="replace"))
 
     def _authorize(self, connection: ServerConnection, request: Request) -> Response | None:
         given = request.headers.get_all("Authorization")
@@ -273,6 +295,13 @@ class LegacyServer:
         with contextlib.suppress(TimeoutError):  # who has still not read runs full, and is closed for it
             async with asyncio.timeout(_PAUSE_SECONDS):
                 await self.hub.caught_up()
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
 
 
 def _response(status: HTTPStatus, content_type: str, body: bytes) -> Response:

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Protocol
 
 from monitoring.cursor import Cursor
-from monitoring.errors import MonitoringError, Unreachable
+from monitoring.errors import MonitoringError, Refused, Unreachable
 from monitoring.events import BEGINNING, Event, Position, StreamId
 from monitoring.handover import Candidate, Decision, Limits, Step, View, decide
 from monitoring.sequencer import Sequencer
@@ -81,21 +81,25 @@ class Router(MonitoringService):
         return Capabilities(all(c.identity for c in each), all(c.resume for c in each))
 
     async def snapshot(self, topics: Collection[Topic]) -> Snapshot:
-        """Return the state from the wished backend, or from the other when that one cannot be reached."""
+        """Return the state from the wished backend, or from the other when that one cannot or will not answer."""
         wish = self._wish()
         try:
             return await self._services[wish].snapshot(topics)
-        except Unreachable:
+        except (Unreachable, Refused) as error:
             other = self._services.get(wish.other)
             if other is None:
                 raise
-            return await other.snapshot(topics)
+            try:
+                return await other.snapshot(topics)
+            except Unreachable:
+                raise error from None  # a refusal of the wished one says more than the absence of the other
 
     def subscribe(self, topics: Collection[Topic], since: Cursor | None = None) -> Subscription[Item]:
         """Follow the topics from wherever the flags say, and on from there when they change."""
         wanted = frozenset(topics)
         subscription: Subscription[Item] = Subscription(lambda out: self._serve(wanted, since, out))
         self._subscriptions.add(subscription)
+        subscription.add_done_callback(self._subscriptions.discard)
         return subscription
 
     async def health(self) -> Health:
@@ -142,7 +146,7 @@ class _Leg:
         self.live_since: float | None = None
         self.down_since: float | None = opened
         self.problem: str | None = None
-        self.error: MonitoringError | None = None
+        self.error: Exception | None = None
         self.target: tuple[float, Cursor] | None = None
         """When and what the client had when this candidate was last measured against it."""
         self._positions = dict(start)
@@ -156,7 +160,7 @@ class _Leg:
         try:
             async for item in self.subscription:
                 await inbox.put((self, item))
-        except MonitoringError as error:
+        except Exception as error:  # noqa: BLE001 - handed to the client's task, which decides
             self.error = error
         await inbox.put((self, None))
 
@@ -285,6 +289,8 @@ class _Client:
     def _ended(self, leg: _Leg, active: _Leg) -> None:
         """A feed that ended was refused: the other backend may do, or the client must know."""
         error = leg.error or Unreachable(leg.backend, "the feed ended")
+        if not isinstance(error, MonitoringError):
+            raise error  # a mistake of ours is not an outage, and must not look like one
         leg.error = error
         leg.problem = str(error)
         other = self._candidate if leg is active else active

@@ -143,17 +143,19 @@ def _gaps(stream: StreamId, position: Position, event: Event) -> list[Gap]:
     """Name what lies between a position and the next event that history has."""
     if event.epoch == position.epoch:
         return [Gap(stream, event.epoch, position.seq + 1, event.seq - 1)]
-    previous = event.previous
-    if previous is not None and previous.epoch == position.epoch:
-        return [Gap(stream, position.epoch, position.seq + 1, previous.seq)]
-    gaps = [Gap(stream, position.epoch, position.seq + 1, None)]
-    if event.seq > 1:
-        gaps.append(Gap(stream, event.epoch, 1, event.seq - 1))
-    return gaps
+    if event.previous is not None:
+        return _gaps_upto(stream, position, event.previous)
+    return _gaps_upto(stream, position, Position(event.epoch, event.seq - 1))
 
 
-def _gaps_upto(stream: StreamId, position: Position, head: Position) -> list[Gap]:
-    """Name what lies between a position and a head whose events are all gone."""
-    if head.epoch == position.epoch:
-        return [Gap(stream, head.epoch, position.seq + 1, head.seq)]
-    return [Gap(stream, position.epoch, position.seq + 1, None), Gap(stream, head.epoch, 1, head.seq)]
+def _gaps_upto(stream: StreamId, position: Position, last: Position) -> list[Gap]:
+    """Name what lies after a position up to another, inclusive, all of which is gone.
+
+    Nothing lies between when ``last`` is not later: the client has more than the next epoch's owner knew of, which
+    happens when the owner before died before its writer had caught up.
+    """
+    if last <= position:
+        return []
+    if last.epoch == position.epoch:
+        return [Gap(stream, last.epoch, position.seq + 1, last.seq)]
+    return [Gap(stream, position.epoch, position.seq + 1, None), Gap(stream, last.epoch, 1, last.seq)]

@@ -85,6 +85,10 @@ class Subscription(Generic[T]):
         self._room.set()
         return item
 
+    def add_done_callback(self, forget: Callable[[Subscription[T]], object]) -> None:
+        """Call ``forget(self)`` once the feed has ended, however it ended."""
+        self._task.add_done_callback(lambda _: forget(self))
+
     async def close(self) -> None:
         """Stop the feed and end the iteration after what is buffered; safe to call twice."""
         self._task.cancel()

@@ -1,6 +1,6 @@
 """Passwords as they are kept: scrypt with a salt of their own, in the PHC string format.
 
-Pure but slow on purpose (about 50 ms and 16 MB each): call from a thread. Parameters as OWASP's password storage
+Pure but slow on purpose (about 200 ms and 16 MB each): call from a thread. Parameters as OWASP's password storage
 cheat sheet lists them for 16 MiB; each hash carries its own, so that they can be raised later.
 """
 

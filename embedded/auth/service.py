@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _HASHING_AT_ONCE: Final = 2
-"""Each takes 16 MB and a core for 50 ms or more; the others wait."""
+"""Each takes 16 MB and a core for 200 ms or more; the others wait."""
 
 
 def _now() -> datetime:

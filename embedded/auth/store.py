@@ -99,7 +99,6 @@ class Store:
             max_size=_POOL_SIZE,
             timeout=_CONNECT_SECONDS,
             command_timeout=_STATEMENT_SECONDS,
-            # the role's own setting comes too late for what asyncpg looks up by name
             server_settings={"application_name": "embedded_auth", "timezone": "UTC"},
         )
         return self

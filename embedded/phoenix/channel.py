@@ -116,8 +116,11 @@ class Channel:
     """What the token may do in the room; None until it is known, which is when the room may be entered."""
     presence: Recent | None = None
     """How often the client spoke of its presence."""
-    waiting: list[Message] = field(default_factory=list)
-    """What the client sent before it was joined; dealt with then, as the real server does."""
+    waiting: list[tuple[Message, float]] = field(default_factory=list)
+    """What the client sent before it was joined, and when; dealt with then, as the real server does."""
+    waiting_bytes: int = 0
+    history: tuple[bytes, ...] = ()
+    """Payloads of messages of before, which follow the join reply."""
 
     @property
     def name(self) -> str:

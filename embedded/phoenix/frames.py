@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -90,7 +91,7 @@ def decode(vsn: Vsn, data: str | bytes) -> Message | None:
     if message is None or not _shallow(data, value):
         return None
     if isinstance(message.event, str) and message.event in _RELAYED:
-        exact = numbers.exact(data)
+        exact = numbers.exact(data, message.payload)
         if exact is not None:
             payload = exact[_V2_FIELDS - 1] if vsn is Vsn.V2 else exact["payload"]
             return Message(message.join_ref, message.ref, message.topic, message.event, payload)
@@ -197,10 +198,19 @@ def binary_frame(payload: bytes) -> bytes:
     return _frame(_BINARY_FRAME, payload)
 
 
+@lru_cache(maxsize=4096)
+def text_head(size: int) -> bytes:
+    """Return what comes before the payload in a text frame with a payload of so many bytes."""
+    return _head(_TEXT_FRAME, size)
+
+
 def _frame(first: int, payload: bytes) -> bytes:
-    size = len(payload)
+    return _head(first, len(payload)) + payload
+
+
+def _head(first: int, size: int) -> bytes:
     if size < _LENGTH_16:
-        return bytes((first, size)) + payload
+        return bytes((first, size))
     if size < 1 << 16:
-        return bytes((first, _LENGTH_16)) + size.to_bytes(2) + payload
-    return bytes((first, _LENGTH_64)) + size.to_bytes(8) + payload
+        return bytes((first, _LENGTH_16)) + size.to_bytes(2)
+    return bytes((first, _LENGTH_64)) + size.to_bytes(8)

@@ -82,6 +82,8 @@ class Condition:
 
     `sql` is a boolean expression over `u.v` (the value, text), with `$2` standing for `argument`; of NULL it is
     true only if `matches_null`. Compared by identity: whoever compiles keeps one for equal filters.
+    Where equality decides, `members` are the values that match, under `key`: whoever has many conditions finds those
+    that a value satisfies by looking it up.
     """
 
     column: str
@@ -89,6 +91,8 @@ class Condition:
     sql: str
     argument: str | list[str]
     matches_null: bool
+    key: Callable[[str], Any] | None = None
+    members: frozenset[Any] | None = None
 
 
 def is_canonical(column: ColumnType, literal: str) -> bool:
@@ -108,7 +112,11 @@ def compile_filter(wanted: Filter, column: ColumnType) -> Condition:
         test = _negation(test)
     argument = list(wanted.values) if wanted.operator == "in" else wanted.values[0]
     matches_null = wanted.operator == "isdistinct" and not wanted.negated
-    return Condition(wanted.column, test, _sql(wanted, column), argument, matches_null)
+    key = _key(column, equality=True)
+    members = None
+    if wanted.operator in ("eq", "in") and not wanted.negated and key is not None:
+        members = frozenset(map(key, wanted.values))
+    return Condition(wanted.column, test, _sql(wanted, column), argument, matches_null, key, members)
 
 
 def _negation(test: Callable[[str | None], bool | None]) -> Callable[[str | None], bool | None]:
@@ -172,13 +180,21 @@ def _key(column: ColumnType, *, equality: bool) -> Callable[[str], Any] | None:
         result = _float_key
     elif name in _DATES:
         result = str if equality else _date_key
-    elif name in _AS_TEXT or name == "bool":  # f sorts before t
+    elif name == "bool":
+        result = _bool_key
+    elif name in _AS_TEXT:
         result = str
     elif name in _TEXTS:
         result = str if (column.deterministic if equality else column.bytewise) else None
     elif column.enum and equality:
         result = str
     return result
+
+
+def _bool_key(text: str) -> bool:
+    return text.startswith(
+        "t"
+    )  # a value of the stream is t or f, a literal that PostgreSQL has cast true or false
 
 
 def _numeric_key(text: str) -> tuple[bool, Decimal]:

@@ -8,25 +8,50 @@ few, are read a second time here and keep their digits.
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, Final
 
 import orjson
 
-_SUSPECT: Final = re.compile(r"\d[.eE]|\d{16}")
+# where the shorter notation of a float is the scientific one
+_LONG: Final = 1e15
+_ROUND: Final = 1000.0
+_SHORT: Final = 0.001
 _LARGEST_PLAIN: Final = 2.0**53
 _LONGEST_INTEGER: Final = 18
 
 
-def exact(data: str | bytes) -> Any | None:
-    """Return the value of JSON text with numbers as `orjson.Fragment` where they need it, None if none do."""
-    text = data if isinstance(data, str) else data.decode()
-    if _SUSPECT.search(text) is None:
+def exact(data: str | bytes, value: Any = None) -> Any | None:
+    """Return the value of JSON text with numbers as `orjson.Fragment` where they need it, None if none do.
+
+    `value` is what orjson makes of the part that matters, if that is at hand.
+    """
+    if value is None:
+        try:
+            value = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return None
+    if not _suspect(value):
         return None
     try:
-        return json.loads(text, parse_float=_float, parse_int=_integer)
+        return json.loads(data, parse_float=_float, parse_int=_integer)
     except (ValueError, RecursionError):
         return None  # too deep or too long for this decoder; the other one's numbers will do
+
+
+def _suspect(value: Any) -> bool:
+    """Say whether there is a number in it that orjson writes otherwise."""
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, dict):
+            left.extend(item.values())
+        elif isinstance(item, list):
+            left.extend(item)
+        elif isinstance(item, float):
+            size = abs(item)
+            if size >= _LONG or 0 < size < _SHORT or (size >= _ROUND and item % 100 == 0):
+                return True
+    return False
 
 
 def erlang_float(value: float) -> str:

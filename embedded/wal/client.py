@@ -80,6 +80,8 @@ class WalClient:
         self._live = asyncio.Event()
         self._delivered = 0
         self._acknowledged = 0
+        self._streamed = False
+        """Whether the stream was ever up: then a slot that is absent was dropped, and changes with it."""
 
     @property
     def live(self) -> bool:
@@ -110,6 +112,7 @@ class WalClient:
             try:
                 self._stream = await self._open_stream()
                 decoder = Decoder()
+                self._streamed = True
                 self._set_live(live=True)
                 while True:
                     for transaction in await self._read(self._stream, decoder):
@@ -195,7 +198,7 @@ class WalClient:
                 raise ServerError(_UNDEFINED_OBJECT, message, "Create it, or run embedded/bootstrap.sql.")
 
     async def _ensure_slot(self, connection: Connection) -> None:
-        """Make the slot if it is absent, and replace it, saying so, if it was invalidated."""
+        """Make the slot if it is absent, and replace it, saying so, if it was invalidated or dropped behind our back."""
         rows = await connection.query(_SLOT_QUERY + _literal(self._slot))
         lost: SlotLost | None = None
         if rows:
@@ -213,7 +216,7 @@ class WalClient:
             f"CREATE_REPLICATION_SLOT {_identifier(self._slot)} LOGICAL pgoutput (SNAPSHOT 'nothing')"
         )
         # A new slot begins now; positions of an old one, or of another cluster that was here, mean nothing to it.
-        missed = lost is not None or self._delivered > 0
+        missed = lost is not None or self._streamed
         self._delivered = self._acknowledged = 0
         if missed:
             self._say_lost(lost or SlotLost(self._slot, "dropped", None))

@@ -6,9 +6,8 @@ PostgreSQL documentation, "Frontend/Backend Protocol": message formats, and "Str
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from embedded.errors import ProtocolError, ServerError
 
@@ -158,8 +157,7 @@ def parse_row(payload: bytes) -> tuple[str | None, ...]:
     return tuple(values)
 
 
-@dataclass(frozen=True, slots=True)
-class XLogData:
+class XLogData(NamedTuple):
     """One message of the output plugin. ``wal_end`` is where the server's WAL ends."""
 
     wal_start: int
@@ -167,8 +165,7 @@ class XLogData:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Keepalive:
+class Keepalive(NamedTuple):
     """The server lives; everything up to ``wal_end`` was sent, and it may want to know how far we are."""
 
     wal_end: int

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from embedded.wal.types import PgType
@@ -69,22 +70,46 @@ class Relation:
         return tuple(column for column in self.columns if column.is_key)
 
 
-@dataclass(frozen=True, slots=True)
 class Change:
     """One row's change, or the truncation of one table.
 
     ``record`` (INSERT, UPDATE) and ``old_record`` (UPDATE, DELETE) are JSON objects in the form Realtime sends: the
     values of ``to_jsonb``, keys in jsonb's order, UTF-8. ``old_record`` has the identity columns only, or the whole
     row under REPLICA IDENTITY FULL. ``new`` and ``old`` are the same rows column by column, as PostgreSQL's text;
-    in ``old`` the columns outside the identity are None.
+    in ``old`` the columns outside the identity are None. Not to be altered.
+
+    ``new`` may be given as a function: most changes are never looked at column by column.
     """
 
-    relation: Relation
-    type: ChangeType
-    record: bytes | None
-    old_record: bytes | None
-    new: Row | None
-    old: Row | None
+    __slots__ = ("_new", "old", "old_record", "record", "relation", "type")
+
+    def __init__(
+        self,
+        relation: Relation,
+        type: ChangeType,  # noqa: A002 - what the protocol calls it
+        record: bytes | None,
+        old_record: bytes | None,
+        new: Row | Callable[[], Row] | None,
+        old: Row | None,
+    ) -> None:
+        self.relation = relation
+        self.type = type
+        self.record = record
+        self.old_record = old_record
+        self._new = new
+        self.old = old
+
+    @property
+    def new(self) -> Row | None:
+        """The row as it is now."""
+        row = self._new
+        if callable(row):
+            row = self._new = row()
+        return row
+
+    def __repr__(self) -> str:
+        table = f"{self.relation.schema}.{self.relation.table}"
+        return f"Change({table}, {self.type}, {self.record!r}, {self.old_record!r})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Shape = Literal[
-    "text", "integer", "number", "bool", "json", "jsonb", "timestamp", "timestamptz", "bytea", "bpchar", "bit"
-]
+Shape = Literal["text", "integer", "number", "bool", "json", "jsonb", "timestamp", "timestamptz", "bytea"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +35,6 @@ _SHAPES: dict[int, Shape] = {
     1700: "number",
     114: "json",
     3802: "jsonb",
-    1042: "bpchar",
-    1560: "bit",
     1114: "timestamp",
     1184: "timestamptz",
 }

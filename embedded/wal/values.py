@@ -53,25 +53,22 @@ def column_encoder(pg_type: PgType) -> Encoder:
         return _bytea
     if pg_type.shape == "number":
         return _column_number
-    return _encoder(pg_type, cast=True)
+    return _encoder(pg_type)
 
 
-def _encoder(pg_type: PgType, *, cast: bool) -> Encoder:
-    """Return the ``to_jsonb`` of a type; ``cast`` where Realtime casts by type name, losing the length of char(n)."""
+def _encoder(pg_type: PgType) -> Encoder:
+    """Return the ``to_jsonb`` of a type.
+
+    The real server casts by the type's name alone, so that of char(5) and bit(4) only the first character arrives;
+    that loses data, and is not imitated.
+    """
     if pg_type.element is not None:
-        return _array_encoder(pg_type.element, cast=cast)
+        return _array_encoder(pg_type.element)
     if pg_type.base is not None:
-        return _encoder(pg_type.base, cast=False)
+        return _encoder(pg_type.base)
     if pg_type.fields is not None:
         return _row_encoder(pg_type.fields)
-    if cast and pg_type.shape in ("bpchar", "bit"):
-        return _first_character
     return _PLAIN.get(pg_type.shape, quote)
-
-
-def _first_character(text: str) -> str:
-    """``character`` and ``bit`` without a length are of length 1: the real server sends no more of char(5), bit(4)."""
-    return quote(text[:1])
 
 
 def _bytea(text: str) -> str:
@@ -165,8 +162,8 @@ def _object(members: Iterable[tuple[str, str]]) -> str:
     return "{" + ", ".join(f"{key}: {value}" for key, value in members) + "}"
 
 
-def _array_encoder(element: PgType, *, cast: bool) -> Encoder:
-    encode = _encoder(element, cast=cast)
+def _array_encoder(element: PgType) -> Encoder:
+    encode = _encoder(element)
     token = _BOX_ARRAY_TOKEN if element.delimiter == ";" else _COMMA_ARRAY_TOKEN
 
     def encode_array(text: str) -> str:
@@ -205,7 +202,7 @@ def _array(text: str, token: re.Pattern[str], encode: Encoder) -> str:
 
 
 def _row_encoder(fields: tuple[tuple[str, PgType], ...]) -> Encoder:
-    encoders = [_encoder(pg_type, cast=False) for _name, pg_type in fields]
+    encoders = [_encoder(pg_type) for _name, pg_type in fields]
     names = [quote(name) for name, _pg_type in fields]
     order = sorted(range(len(fields)), key=lambda index: jsonb_key_order(fields[index][0]))
 

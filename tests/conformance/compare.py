@@ -24,9 +24,7 @@ _GIVEN_IDS: Final = frozenset(
     ("11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222")
 )
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_NOW: Final = re.compile(
-    r"20(?:2[6-9]|3\d)-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?"
-)
+_NOW: Final = re.compile(r"20(?:2[6-9]|3\d)-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?")
 _AGE: Final = re.compile(r"\d+ seconds ago")
 _SLIP_PHASES: Final = 2
 _V2_PARTS: Final = 5
@@ -177,7 +175,7 @@ def _json_or_hex(data: bytes, ids: Ids) -> Any:
         return data.hex()
 
 
-def _normal(value: Any, key: str | None, ids: Ids) -> Any:
+def _normal(value: Any, key: str | None, ids: Ids) -> Any:  # noqa: PLR0911  # one per rule
     match value:
         case dict():
             return {_scalar(name): _normal(item, name, ids) for name, item in value.items()}

@@ -56,11 +56,14 @@ def save(path: Path, lines: Sequence[Line]) -> None:
 
 
 def _started_at(lines: Sequence[Line]) -> float:
-    for line in lines:
-        date = line.get("headers", {}).get("date") if line["dir"] in ("open", "http_response") else None
-        if date is not None:
-            return parsedate_to_datetime(date).timestamp() - float(line["t"])
-    return 0.0
+    """Return the latest start that an answer proves: their dates are whole seconds, cut off."""
+    answers = [
+        line for line in lines if line["dir"] in ("open", "http_response") and "date" in line["headers"]
+    ]
+    return max(
+        (parsedate_to_datetime(line["headers"]["date"]).timestamp() - float(line["t"]) for line in answers),
+        default=0.0,
+    )
 
 
 def received(text_or_bytes: str | bytes) -> Line:
@@ -87,7 +90,9 @@ def sent(line: Mapping[str, Any]) -> str | bytes:
     if not line.get("truncated"):
         return head
     tail = str(line.get("tail", ""))
-    if not tail:  # cut off within the filler: the string, and every object and array around it, end with the frame
+    if (
+        not tail
+    ):  # cut off within the filler: the string, and every object and array around it, end with the frame
         tail = '"' + _closers(head)
     return head + _FILLER * (int(line["length"]) - len(head) - len(tail)) + tail
 

@@ -8,6 +8,7 @@ import time
 
 import asyncpg
 import pytest
+import uvloop
 
 from embedded.errors import ProtocolError, ServerError
 from embedded.wal.client import WalClient
@@ -36,7 +37,7 @@ insert into types_t values (9007199254740993,-32768,2147483647,92233720368547758
   array[1,2,null],'\xdeadbeef','192.168.0.1/24','10.0.0.0/8','(1,2)','[1,10)','a fat cat','12.34',B'1010',4294967295)
 """
 TYPES_RECORD = (
-    '{"id": 9007199254740993, "c_bit": "1", "c_oid": "4294967295", "c_bool": true, "c_char": "c", '
+    '{"id": 9007199254740993, "c_bit": "1010", "c_oid": "4294967295", "c_bool": true, "c_char": "ch   ", '
     '"c_cidr": "10.0.0.0/8", "c_date": "2024-05-06", "c_inet": "192.168.0.1/24", "c_int2": -32768, '
     '"c_int4": 2147483647, "c_int8": 9223372036854775807, "c_json": {"a": [1, 2, {"x": null}], "b": 2}, '
     '"c_text": "quote \\" back \\\\ nl \\n tab \\t uni é 😀", "c_time": "07:08:09.5", '
@@ -233,6 +234,53 @@ async def test_a_lost_slot_is_said_and_replaced(postgres, connection, follow):
     assert [change.record for change in changes] == [b'{"id": 100}']
     assert [lost.reason for lost in said] == ["wal_removed"]
     assert "created anew" in str(said[0])
+
+
+DROP_SLOT = """
+do $$ begin
+  loop
+    perform pg_terminate_backend(active_pid) from pg_replication_slots where active;
+    begin
+      perform pg_drop_replication_slot('supabase_realtime_embedded');
+      return;
+    exception when object_in_use then
+    end;
+  end loop;
+end $$
+"""
+
+
+async def test_a_slot_dropped_behind_an_idle_stream_is_said(postgres, connection, follow):
+    said = []
+    told = asyncio.Event()
+
+    def lost(error):
+        said.append(error)
+        told.set()
+
+    async with follow(postgres, on_slot_lost=lost) as follower:
+        await connection.execute(DROP_SLOT)
+        async with asyncio.timeout(20):
+            await told.wait()
+            await follower.client.wait_live()
+    assert [error.reason for error in said] == ["dropped"]
+
+
+async def test_the_stream_works_under_uvloop(postgres, connection, follow):
+    """The transports of uvloop are no asyncio.Transport; the loop here is asyncio's, so that one has its own thread."""
+    await connection.execute(
+        "create table t (id int primary key); alter publication supabase_realtime add table t"
+    )
+
+    async def two_rows():
+        async with follow(postgres) as follower:
+            sql = await asyncpg.connect(postgres.dsn())
+            await sql.execute("insert into t values (1), (2)")
+            changes = await follower.wait_for(2)
+            await sql.close()
+            return [change.record for change in changes]
+
+    assert await asyncio.to_thread(uvloop.run, two_rows()) == [b'{"id": 1}', b'{"id": 2}']
 
 
 async def test_a_quiet_publication_does_not_hold_wal(postgres, connection, follow):

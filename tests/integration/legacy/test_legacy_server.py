@@ -197,6 +197,31 @@ async def test_an_unknown_path_names_the_paths(server):
     assert refused.value.response.status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("origin", "admitted"),
+    [
+        ("http://localhost:3000", True),
+        ("http://127.0.0.1:8003", True),
+        ("http://[::1]:8003", True),
+        ("https://dashboards.example", True),
+        ("https://stranger.example", False),
+        ("http://127.0.0.1.stranger.example", False),
+        ("null", False),
+    ],
+)
+async def test_pages_of_strangers_are_refused(origin, admitted):
+    async with LegacyServer(token="t", port=0, origins=["https://dashboards.example"]) as own:
+        connecting = connect(own.url, origin=origin)
+        if admitted:
+            async with connecting as client:
+                assert json.loads(await client.recv())["type"] == "initial_stats"
+        else:
+            with pytest.raises(InvalidStatus) as refused:
+                await connecting
+            assert refused.value.response.status_code == 403
+            assert b"--origin" in refused.value.response.body
+
+
 async def test_health_is_json(server):
     async with dashboard(server.url) as client:
         await client.next()

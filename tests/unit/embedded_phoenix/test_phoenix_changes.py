@@ -14,6 +14,11 @@ from embedded.phoenix.frames import Vsn
 COLUMNS = changes.columns_json([("id", "int8"), ("details", "text")])
 
 
+def framed(envelope, topic, *data):
+    name = json.dumps(topic).encode()
+    return name.join(changes.spliced(map(envelope.around, data), len(name)))
+
+
 def payload(frame):
     return frame[2:] if frame[1] < 126 else frame[4:]
 
@@ -34,17 +39,27 @@ def test_an_update_as_recorded():
         b'"commit_timestamp":"2026-11-20T23:45:48.091Z","old_record":{"id": 1}}'
     )
     assert data == expected
-    assert payload(Envelope.of(Vsn.V2, "realtime:t", (7, 8)).frame(data)) == (
+    assert payload(framed(Envelope.of(Vsn.V2, (7, 8)), "realtime:t", data)) == (
         b'[null,null,"realtime:t","postgres_changes",{"data":' + expected + b',"ids":[7,8]}]'
     )
-    assert payload(Envelope.of(Vsn.V1, "realtime:t", (7,)).frame(data)) == (
+    assert payload(framed(Envelope.of(Vsn.V1, (7,)), "realtime:t", data)) == (
         b'{"ref":null,"event":"postgres_changes","payload":{"data":'
         + expected
         + b',"ids":[7]},"topic":"realtime:t"}'
     )
-    assert payload(Envelope.legacy(Vsn.V1, "realtime:t", "UPDATE").frame(data)) == (
+    assert payload(framed(Envelope.legacy(Vsn.V1, "UPDATE"), "realtime:t", data)) == (
         b'{"ref":null,"event":"UPDATE","payload":' + expected + b',"topic":"realtime:t"}'
     )
+
+
+@pytest.mark.parametrize("vsn", list(Vsn))
+@pytest.mark.parametrize("sizes", [(0, 1), (60, 200, 70_000), (70_000, 3)])
+def test_frames_spliced_together_are_those_of_each_alone(vsn, sizes):
+    data = [json.dumps("x" * size).encode() for size in sizes]
+    for envelope in (Envelope.of(vsn, (1, 2)), Envelope.legacy(vsn, "INSERT")):
+        for topic in ("realtime:a", "realtime:" + "ä" * 90):
+            alone = b"".join(framed(envelope, topic, body) for body in data)
+            assert framed(envelope, topic, *data) == alone
 
 
 def test_an_unauthorized_insert_as_recorded():

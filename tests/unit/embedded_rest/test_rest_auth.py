@@ -42,7 +42,6 @@ def bearer(value: str) -> str:
         (bearer(KEYS.anon_key), None, "anon"),
         (bearer(token(sub="nobody")), None, "anon"),
         (bearer(token(algorithm="HS512", role="x")), None, "x"),
-        (bearer(token(role="x", exp=time.time() - 10)), None, "x"),  # within the skew
     ],
     ids=itertools.count(),
 )
@@ -50,6 +49,10 @@ def test_roles(authorization: str | None, apikey: str | None, role: str) -> None
     caller = authenticate(authorization, apikey, KEYS)
     assert caller.role == role
     assert json.loads(caller.claims)["role"] == role
+
+
+def test_a_token_that_expired_within_the_skew_of_clocks_is_taken() -> None:
+    assert authenticate(bearer(token(role="x", exp=time.time() - 10)), None, KEYS).role == "x"
 
 
 def test_policies_see_the_whole_token() -> None:
@@ -69,9 +72,9 @@ def test_policies_see_the_whole_token() -> None:
         (bearer("a.b"), None, "PGRST301", "Expected 3 parts in JWT; got 2"),
         (bearer("a.b.c"), None, "PGRST301", "JWT couldn't be decoded"),
         (bearer(token(secret="x" * 40, role="x")), None, "PGRST301", "No suitable key or wrong key type"),
-        (bearer(token(role="x", exp=time.time() - 60)), None, "PGRST303", "JWT expired"),
-        (bearer(token(role="x", nbf=time.time() + 60)), None, "PGRST303", "JWT not yet valid"),
-        (bearer(token(role="x", iat=time.time() + 60)), None, "PGRST303", "JWT issued at future"),
+        (bearer(token(role="x", exp=time.time() - 3600)), None, "PGRST303", "JWT expired"),
+        (bearer(token(role="x", nbf=time.time() + 3600)), None, "PGRST303", "JWT not yet valid"),
+        (bearer(token(role="x", iat=time.time() + 3600)), None, "PGRST303", "JWT issued at future"),
         (bearer(token(role="x", exp="soon")), None, "PGRST303", "Parsing claims failed"),
         (bearer(token(role=1)), None, "PGRST303", "Parsing claims failed"),
     ],

@@ -158,6 +158,41 @@ async def test_a_refused_backend_is_left_for_the_other(world: SimpleNamespace) -
     assert any(isinstance(item, Moved) and item.to_backend is Backend.SUPABASE for item in items)
 
 
+async def test_a_mistake_of_ours_does_not_look_like_an_outage(
+    world: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(world.legacy, "_feed", broken)
+    subscription = world.router.subscribe({GLOBAL}, Cursor())
+    with pytest.raises(ValueError, match="a bug"):
+        await take(subscription, 1)
+
+
+async def test_ended_subscriptions_are_forgotten(world: SimpleNamespace) -> None:
+    subscription = world.router.subscribe({GLOBAL}, Cursor())
+    await subscription.wait_live()
+    await subscription.close()
+    await asyncio.sleep(0)
+    assert not world.router._subscriptions
+
+
+async def test_a_backend_that_refuses_at_the_start_is_left_for_the_other(world: SimpleNamespace) -> None:
+    await world.publish(*run(S, 2))
+    world.legacy.refusal = "wrong key"
+    original = world.legacy.snapshot
+
+    async def refusing(topics: object) -> object:
+        raise Refused("legacy", "wrong key")
+
+    world.legacy.snapshot = refusing
+    subscription = world.router.subscribe({GLOBAL})
+    (moved,) = await take(subscription, 1)
+    assert isinstance(moved, Moved)
+    world.legacy.snapshot = original
+
+
 async def test_refused_everywhere_is_an_error(world: SimpleNamespace) -> None:
     world.legacy.refusal = world.supabase.refusal = "wrong key"
     subscription = world.router.subscribe({GLOBAL}, Cursor())

@@ -107,6 +107,20 @@ def test_a_lost_epoch_is_told_with_what_is_known() -> None:
     ]
 
 
+def test_every_epoch_that_was_lost_in_between_is_told() -> None:
+    sequencer = Sequencer(at(1, 11))
+    first = opened(epoch=3, previous=(2, 50))
+    assert sequencer.fill(S, [first]) == [Gap(S, 1, 12, None), Gap(S, 2, 1, 50), first]
+
+
+def test_an_owner_that_knew_less_than_the_client_makes_no_gap() -> None:
+    """The owner before died before its writer had caught up: the client has more than the new epoch follows."""
+    sequencer = Sequencer(at(1, 11))
+    first = opened(epoch=2, previous=(1, 9))
+    assert sequencer.offer(first) == []
+    assert sequencer.fill(S, [first], upto=Position(2, 1)) == [first]
+
+
 def test_too_many_early_events_are_dropped_but_the_hole_stays_known() -> None:
     sequencer = Sequencer(at(1, 1), max_held=3)
     for seq in range(3, 10):
