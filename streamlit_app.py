@@ -10,10 +10,8 @@ from functools import partial
 
 import streamlit as st
 
-from adapters.flag_file import FlagFile
 from crossfade.errors import CrossfadeError
 from crossfade.paths import DataDir, read_json
-from crossfade.plan import flags_file
 from crossfade.settings import load_settings
 from crossfade.wiring import Wiring
 from dashboard import page
@@ -35,12 +33,13 @@ async def _connect(wiring: Wiring, client_id: str) -> AsyncIterator[MonitoringSe
 def _hub() -> Hub:
     settings = load_settings()
     data = DataDir.of(settings.data_dir)
-    flags = FlagFile(flags_file(data, settings))
+    wiring = Wiring(data, settings)
+    flags = wiring.flags()
     client_id = f"dashboard-{socket.gethostname()}"
     hub = Hub(
         Sources(
             client_id=client_id,
-            connect=partial(_connect, Wiring(data, settings), client_id),
+            connect=partial(_connect, wiring, client_id),
             flags=lambda: (flags.refresh(), flags.problem()),
             parity=partial(read_json, data.parity),
             collect=partial(read_json, data.run / "collect.json"),

@@ -1,7 +1,8 @@
 """Flags from a file on disk: watched by polling, written atomically.
 
 A change is seen by inode, size, times and, when any of these differs, by content; polling because file notifications
-do not work on every file system and mount. A file that is refused leaves the last good flags in force.
+do not work on every file system and mount. A file that is refused leaves the last good flags in force, also for a
+program that starts meanwhile: with ``kept`` the last text that was accepted is kept beside the state of what runs.
 """
 
 from __future__ import annotations
@@ -62,17 +63,20 @@ class _Look:
     flags: Flags | None
     problem: str | None
     settled: bool  # the signature alone will show the next change
+    kept: Flags | None = None  # those that were good in the end, when this program has seen none yet
 
 
 class FlagFile:
     """The flags of a file, kept up to date by ``run``.
 
     Until the first look, and while there has never been a good file, everybody is served by the legacy server.
-    Belongs to one event loop; ``refresh`` alone serves programs without one.
+    ``kept`` is where the last good text is kept for whoever looks first when the file is broken; without it such a
+    program begins with the legacy server. Belongs to one event loop; ``refresh`` alone serves programs without one.
     """
 
-    def __init__(self, path: Path, *, poll_seconds: float = POLL_SECONDS) -> None:
+    def __init__(self, path: Path, *, kept: Path | None = None, poll_seconds: float = POLL_SECONDS) -> None:
         self.path = path
+        self._kept = kept
         self._poll_seconds = poll_seconds
         self._flags = Flags()
         self._problem: str | None = None
@@ -88,6 +92,11 @@ class FlagFile:
     def problem(self) -> str | None:
         """Return what is wrong with the file now, with the line, in one sentence; None when nothing is."""
         return self._problem
+
+    @property
+    def has_good(self) -> bool:
+        """Whether the flags in force come from a good file; if not, they are the defaults."""
+        return self._loaded
 
     @property
     def revision(self) -> int:
@@ -120,18 +129,46 @@ class FlagFile:
                 return None
             data = _read(self.path)
         except FileNotFoundError:
-            return _Look(None, b"missing", None, f"{self.path} is not there", settled=True)
+            return self._refused(None, b"missing", f"{self.path} is not there", settled=True)
         except OSError as error:
             reason = f"{self.path} cannot be read: {error.strerror or error}"
-            return _Look(None, reason.encode(), None, reason, settled=False)
+            return self._refused(None, reason.encode(), reason, settled=False)
         settled = time.time_ns() - max(signature[2], signature[3]) > _RACY_NANOSECONDS
         digest = hashlib.sha256(data).digest()
         if last is not None and last.digest == digest:
             return _Look(signature, digest, last.flags, last.problem, settled)
         try:
-            return _Look(signature, digest, load(_decoded(data)), None, settled)
+            flags = load(_decoded(data))
         except InvalidFlags as error:
-            return _Look(signature, digest, None, f"{self.path}: {error}", settled)
+            return self._refused(signature, digest, f"{self.path}: {error}", settled=settled)
+        self._keep(data)
+        return _Look(signature, digest, flags, None, settled)
+
+    def _refused(self, signature: _Signature | None, digest: bytes, problem: str, *, settled: bool) -> _Look:
+        kept = None if self._loaded else self._recall()
+        return _Look(signature, digest, None, problem, settled, kept)
+
+    def _recall(self) -> Flags | None:
+        """Return the flags that an earlier program accepted last; None when there are none that can be read."""
+        if self._kept is None:
+            return None
+        try:
+            return load(_decoded(_read(self._kept)))
+        except FileNotFoundError:
+            return None
+        except (OSError, InvalidFlags) as error:
+            _log.warning("the last good flags cannot be read: %s: %s", self._kept, error)
+            return None
+
+    def _keep(self, data: bytes) -> None:
+        """Keep an accepted text for programs that start while the file is broken."""
+        if self._kept is None:
+            return
+        try:
+            if not (self._kept.exists() and _read(self._kept) == data):
+                _replace(self._kept, data)
+        except OSError as error:  # another user's directory, or none yet: whoever runs there keeps its own
+            _log.debug("the good flags cannot be kept: %s: %s", self._kept, error)
 
     def _accept(self, look: _Look | None) -> None:
         if look is None:
@@ -141,6 +178,8 @@ class FlagFile:
         if known:
             return
         if look.flags is None:
+            if look.kept is not None and not self._loaded:
+                self._enforce(look.kept)
             kept = (
                 "the last good flags stay in force" if self._loaded else "everybody is on the legacy server"
             )
@@ -152,7 +191,10 @@ class FlagFile:
         self._problem = None
         if look.flags == self._flags and self._loaded:
             return  # comments only, or back to what is in force
-        self._flags, self._loaded = look.flags, True
+        self._enforce(look.flags)
+
+    def _enforce(self, flags: Flags) -> None:
+        self._flags, self._loaded = flags, True
         self._revision += 1
         self._changed.set()
         self._changed = asyncio.Event()

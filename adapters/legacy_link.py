@@ -133,6 +133,7 @@ class LegacyLink:
                     part = [(at, event) for at, event in missing if (at <= known) is history]
                     await self._send(connection, part, window, history=history, more=not filled)
                 after = rows[-1][0]
+                await asyncio.sleep(0)  # when the server has all of them, nothing above waits
             elif not filled:
                 await window.enter(after)
                 await connection.send(link.encode(link.Events(after, heads=own_heads)), text=True)

@@ -11,6 +11,9 @@ What an answer means is in one table, ``_meaning``:
 - *fenced*: another owner took a lease; that stream is closed in the spool and its lease asked for again later.
 - *rejected*: the data; the batch is halved until the bad event is alone, and a tombstone with its identity is stored
   in its place, so that no hole remains.
+
+It also keeps house in the database (``cf_maintain``): after each connect, before the first batch, and every hour, in
+steps between the batches until nothing expired is left. A failure there is said and tried again; it holds up no event.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ import orjson
 from adapters.backoff import Backoff
 from adapters.database_url import asyncpg_url
 from adapters.outbox import Outbox
-from adapters.spool_file import SpoolError
+from adapters.spool_file import SpoolCorrupt, SpoolError
 from monitoring.events import Event, Position, StreamId, metric_type_of, to_json
 
 BATCH = 500
@@ -40,6 +43,13 @@ _CONNECT_SECONDS = 10.0
 _STATEMENT_SECONDS = 30.0
 _PAUSE_SECONDS = 0.05
 """Between full batches, so that a replay after an outage does not flood the subscribers: at most 10,000 events/s."""
+
+_MAINTAIN_SECONDS = 3600.0
+_MAINTAIN_AGAIN_SECONDS = 60.0
+"""After housekeeping failed."""
+_EXPIRED = 5_000
+"""Expired events deleted a step: with the pause between steps no transaction is too large for Realtime."""
+_EXPIRED_PAUSE_SECONDS = 0.25
 
 _FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What a connection may end with; the last is what asyncpg says when the server cut it while nothing was asked."""
@@ -81,6 +91,10 @@ class WriterStatus:
     tombstones: int = 0
     fenced_events: int = 0
     connects: int = 0
+    expired: int = 0
+    """Events that housekeeping deleted from the feed."""
+    housekeeping_error: str | None = None
+    """Why the newest housekeeping failed; None when it did not."""
     lost: frozenset[StreamId] = field(default_factory=frozenset)
     """Streams whose lease another owner has."""
 
@@ -117,6 +131,7 @@ class PostgresWriter:
 
     async def run(self) -> None:
         """Forward for ever; whatever fails is in ``status`` and tried again."""
+        own = asyncio.current_task()
         while True:
             try:
                 await self._session()
@@ -127,6 +142,8 @@ class PostgresWriter:
                 refused = _meaning(error) is _Meaning.REFUSED
                 self._said(error, _sentence(error, refused=refused))
                 pause = max(self._backoff.next(), 5.0 if refused else 0.0)
+            if own is not None and own.cancelling():
+                raise asyncio.CancelledError  # the driver answered the cancellation with an error of its own
             await asyncio.sleep(pause)
 
     def _said(self, error: Exception, sentence: str) -> None:
@@ -158,7 +175,10 @@ class PostgresWriter:
     async def _forward(self, connection: asyncpg.Connection[Any]) -> None:
         loop = asyncio.get_running_loop()
         renew_at = loop.time() + self._ttl_seconds / 3
+        maintain_at = loop.time()
         while True:
+            if loop.time() >= maintain_at:
+                maintain_at = loop.time() + await self._maintain(connection)
             batch = self._spool.read(self._position, BATCH)
             if batch:
                 await self._append(connection, [event for _, event in batch])
@@ -171,11 +191,32 @@ class PostgresWriter:
                 await asyncio.sleep(_PAUSE_SECONDS)
             elif not batch:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(renew_at):
+                    async with asyncio.timeout_at(min(renew_at, maintain_at)):
                         await self._spool.appended(self._position)
 
+    async def _maintain(self, connection: asyncpg.Connection[Any]) -> float:
+        """Keep house, one step; return in how many seconds to do so again."""
+        try:
+            answer = orjson.loads(
+                await connection.fetchval("select public.cf_maintain(p_limit => $1)", _EXPIRED)
+            )
+        except (asyncpg.PostgresError, TimeoutError) as error:
+            if connection.is_closed():
+                raise
+            sentence = f"housekeeping failed: {_flat(error)}"
+            if sentence != self.status.housekeeping_error:
+                log.warning("database: %s; tried again in %g s", sentence, _MAINTAIN_AGAIN_SECONDS)
+            self.status = replace(self.status, housekeeping_error=sentence)
+            return _MAINTAIN_AGAIN_SECONDS
+        deleted = int(answer["events_deleted"])
+        self.status = replace(self.status, expired=self.status.expired + deleted, housekeeping_error=None)
+        return _MAINTAIN_SECONDS if deleted < _EXPIRED else _EXPIRED_PAUSE_SECONDS
+
     async def _lease(self, connection: asyncpg.Connection[Any]) -> None:
-        """Take or renew every lease; open in the spool what got a new epoch, close what is another's."""
+        """Take or renew every lease; open in the spool what got a new epoch, close what is another's.
+
+        A stream that the spool cannot open now is said and left for the next renewal; the others go on.
+        """
         lost: dict[StreamId, str] = {}
         for stream in self._streams:
             epoch = self._spool.epoch_of(stream)
@@ -195,10 +236,7 @@ class PostgresWriter:
                 continue
             lease = orjson.loads(answer)
             if lease["epoch"] != epoch:
-                previous = lease["previous"]
-                self._spool.open_stream(
-                    stream, lease["epoch"], Position(**previous) if previous else None, self._clock()
-                )
+                self._open(stream, lease)
             else:
                 self._spool.resume_stream(stream)
         for stream in lost.keys() - self.status.lost:
@@ -207,6 +245,19 @@ class PostgresWriter:
             log.info("database: the lease of stream %s is ours again", stream)
         self.status = replace(self.status, lost=frozenset(lost))
         self._opened.set()
+
+    def _open(self, stream: StreamId, lease: dict[str, Any]) -> None:
+        last = Position(**lease["previous"]) if lease["previous"] else None
+        try:
+            self._spool.open_stream(stream, lease["epoch"], last, self._clock())
+        except SpoolCorrupt:
+            raise
+        except SpoolError as error:  # what is on the spool already can still go out
+            sentence = f"stream {stream} cannot be opened yet: {error}"
+            if sentence != self.status.last_error:
+                log.warning("database: %s", sentence)
+                log.debug("database: the error", exc_info=error)
+            self.status = replace(self.status, last_error=sentence)
 
     async def _append(self, connection: asyncpg.Connection[Any], events: Sequence[Event]) -> None:
         """Store all of the events, or what is possible of them: halve what is rejected, skip what is fenced."""

@@ -52,12 +52,16 @@ _DELETE_ROWS = 5_000
 
 @dataclass(frozen=True, slots=True)
 class SpoolState:
-    """How full the spool is: events waiting per path, and what was refused since it was opened."""
+    """How full the spool is: events waiting per enabled path, and what was refused since it was opened.
+
+    At most ``limit`` events may wait for any one path; from there on events are refused for all (ADR 5).
+    """
 
     position: int
     retained: int
     waiting: Mapping[str, int]
     refused: Mapping[str, int]
+    limit: int
 
 
 class Spool(Outbox):
@@ -139,7 +143,8 @@ class Spool(Outbox):
     def open_stream(self, stream: StreamId, epoch: int, previous: Position | None, at: datetime) -> Event:
         """Begin an epoch with its ``stream_opened`` event, which names the later of ``previous`` and our own last.
 
-        Raises StaleEpoch unless the epoch is newer than the stream's, and what ``append`` raises.
+        Taken by a full spool too: it is one small row a lease, and refusing it would keep the way out shut. Raises
+        StaleEpoch unless the epoch is newer than the stream's, and else what ``append`` raises.
         """
         current = self._positions.get(stream)
         if current and epoch <= current.epoch:
@@ -172,7 +177,7 @@ class Spool(Outbox):
 
     def _write(self, drafts: Sequence[Draft], opened: Mapping[StreamId, Position]) -> list[Event]:
         waiting = max(self._waiting().values(), default=0)
-        if waiting + len(drafts) > self._max_events:
+        if not opened and waiting + len(drafts) > self._max_events:
             self.refused[SpoolFull.__name__] += len(drafts)
             raise SpoolFull(self._path, waiting, self._max_events)
         heads: dict[StreamId, Position] = dict(opened)
@@ -260,7 +265,14 @@ class Spool(Outbox):
     def state(self) -> SpoolState:
         """Return how full the spool is."""
         retained = self._position - self._oldest + 1
-        return SpoolState(self._position, retained, self._waiting(), dict(self.refused))
+        return SpoolState(self._position, retained, self._waiting(), dict(self.refused), self._max_events)
+
+    def waiting_since(self, path: PathName) -> datetime | None:
+        """Return when the oldest event that waits for a path happened; None when none waits. Raises as ``read``."""
+        if path not in self._enabled:
+            return None
+        rows = self.read(self._acknowledged[path], 1)
+        return rows[0][1].occurred_at if rows else None
 
     async def appended(self, after: int) -> None:
         """Wait until there is an event after the position; returns at once when there is one."""

@@ -11,19 +11,20 @@ from urllib.parse import quote
 import asyncpg
 import httpx
 
-from adapters.flag_file import FlagFile
 from crossfade.addresses import reachable
 from crossfade.errors import CrossfadeError
+from crossfade.flag_summary import summarize
 from crossfade.paths import read_json
 from crossfade.plan import PARTS, Addresses, flags_file, known_addresses, running_state
 from crossfade.supervisor import probes
 from crossfade.supervisor.model import State
-from crossfade.wiring import embedded_keys
+from crossfade.wiring import embedded_keys, open_flags
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
+    from adapters.flag_file import FlagFile
     from crossfade.paths import DataDir
     from crossfade.settings import Settings
 
@@ -31,7 +32,15 @@ _DEADLINE_SECONDS = 5.0
 _FRESH_SECONDS = 10.0
 """A status file that is older was written by something that hangs."""
 _UNAUTHORIZED = (401, 403)
-_SERVER_ERROR = 500
+_CLIENT_ERROR, _SERVER_ERROR = 400, 500  # RFC 9110, 15.5 and 15.6
+_NO_RIGHT = "42501"  # PostgreSQL's insufficient_privilege
+_TOKEN_OVER = "PGRST303"  # noqa: S105 - PostgREST's code for a token whose claims, as its end, do not hold
+_LOST = (
+    ("supabase", "tombstones", "events could not be stored in the database and are tombstones there"),
+    ("supabase", "fenced_events", "events were given up, another collector had taken over their streams"),
+    ("legacy", "unsendable_events", "events are larger than the legacy server takes and were not sent to it"),
+)
+"""What a path could not deliver: its name, its count, and what that means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +68,9 @@ async def check_parts(data: DataDir, settings: Settings) -> list[Check]:
     state = running_state(data)
     if state is None:
         detail = f"nothing runs on {data.root}"
-        return [Check("crossfade", ok=False, detail=detail, advice="start it with crossfade up")]
+        return [
+            Check("crossfade", ok=False, detail=detail, advice=f"start it with crossfade up{data.option}")
+        ]
     addresses = known_addresses(data, settings)
     told = {str(part.get("name")): part for part in state.get("parts", [])}
     tests = {**_tests(data, addresses), **(_hosted_tests(settings) if state.get("hosted") else {})}
@@ -67,24 +78,23 @@ async def check_parts(data: DataDir, settings: Settings) -> list[Check]:
         name for name in (*PARTS, "supabase", "database") if name in told or name in _hosted_names(state)
     ]
     checks = [_one(name, told.get(name), tests.get(name), addresses.shown(name)) for name in names]
-    flags = FlagFile(flags_file(data, settings))
     found = list(await asyncio.gather(*checks))
     if not told:
         found.append(
             Check("crossfade", ok=False, detail="it is just starting", advice="ask again in a moment")
         )
-    flags.refresh()
-    problem = flags.problem()
-    found.append(
-        Check(
-            "flags",
-            problem is None,
-            problem or "good",
-            str(flags.path),
-            "correct the file" if problem else "",
-        )
-    )
+    found.append(await asyncio.to_thread(check_flags, open_flags(data, flags_file(data, settings))))
     return found
+
+
+def check_flags(flags: FlagFile) -> Check:
+    """Look at a flag file, and say what is in force."""
+    current = flags.refresh()
+    problem = flags.problem()
+    if problem is None:
+        return Check("flags", ok=True, detail=f"good: {summarize(current)}", address=str(flags.path))
+    detail = f"{problem}: {summarize(current)}" if flags.has_good else problem
+    return Check("flags", ok=False, detail=detail, address=str(flags.path), advice="correct the file")
 
 
 def _hosted_names(state: Mapping[str, Any]) -> tuple[str, ...]:
@@ -135,7 +145,7 @@ def _tests(data: DataDir, at: Addresses) -> dict[str, Callable[[], Awaitable[str
         return "answers"
 
     async def collect() -> str:
-        return _collected(_fresh(data.run / "collect.json"))
+        return collected(_fresh(data.run / "collect.json"))
 
     async def parity() -> str:
         return _compared(_fresh(data.parity))
@@ -152,8 +162,7 @@ def _tests(data: DataDir, at: Addresses) -> dict[str, Callable[[], Awaitable[str
 
 def _hosted_tests(settings: Settings) -> dict[str, Callable[[], Awaitable[str]]]:
     async def supabase() -> str:
-        key = settings.supabase_key.get_secret_value() if settings.supabase_key else ""
-        return await ask_rest(settings.supabase_url or "", key)
+        return await ask_hosted(settings)
 
     async def database() -> str:
         return await query(settings.database_url.get_secret_value() if settings.database_url else "")
@@ -171,18 +180,57 @@ async def query(url: str) -> str:
     return f"PostgreSQL {version}"
 
 
-async def ask_rest(url: str, key: str) -> str:
-    """Ask a Supabase's REST endpoint with a key; raises Unwell when it refuses the key or does not work."""
+async def ask_hosted(settings: Settings) -> str:
+    """Ask the Supabase of the settings as its viewer; raises as `ask_rest` does."""
+    key, token = settings.supabase_key, settings.access_token
+    return await ask_rest(
+        settings.supabase_url or "",
+        key.get_secret_value() if key else "",
+        token.get_secret_value() if token else None,
+    )
+
+
+async def ask_rest(url: str, key: str, token: str | None = None) -> str:
+    """Ask a Supabase's REST endpoint with a key, for the viewer of a token if there is one.
+
+    Raises Unwell when it refuses the key or the token, when they may not read, and when it does not work.
+    """
     async with httpx.AsyncClient(timeout=_DEADLINE_SECONDS) as client:
         response = await client.get(
             f"{url}/rest/v1/cf_stream_heads?limit=1",
-            headers={"apikey": key, "Authorization": f"Bearer {key}"},
+            headers={"apikey": key, "Authorization": f"Bearer {token or key}"},
         )
-    if response.status_code in _UNAUTHORIZED:
-        raise Unwell(f"{url} refuses the key (HTTP {response.status_code}); correct SUPABASE_KEY")
-    if response.status_code >= _SERVER_ERROR:
-        raise Unwell(f"{url} answers HTTP {response.status_code}")
+    if response.status_code >= _CLIENT_ERROR:
+        raise Unwell(refusal(url, response, signed_in=token is not None))
     return "answers"
+
+
+def refusal(url: str, response: httpx.Response, *, signed_in: bool) -> str:
+    """Say why an answer is a refusal, and what to do."""
+    try:
+        answer = response.json()
+    except ValueError:  # of a gateway in between
+        answer = None
+    code = str(answer.get("code", "")) if isinstance(answer, dict) else ""
+    status = f"HTTP {response.status_code}{f', {code}' if code else ''}"
+    if code == _NO_RIGHT:
+        # The key was good enough to come that far: it is the role behind it that may not read.
+        who, what = (
+            ("the user of CROSSFADE_ACCESS_TOKEN", "give the user app_metadata.crossfade_role viewer")
+            if signed_in
+            else ("SUPABASE_KEY alone", "set CROSSFADE_ACCESS_TOKEN, or use a secret key")
+        )
+        return f"{url}: {who} may not read ({status}); {what}"
+    if code == _TOKEN_OVER and signed_in:
+        return f"{url}: CROSSFADE_ACCESS_TOKEN has expired ({status}); sign in again"
+    if response.status_code in _UNAUTHORIZED:
+        names = "SUPABASE_KEY or CROSSFADE_ACCESS_TOKEN" if signed_in else "SUPABASE_KEY"
+        return (
+            f"{url} refuses {'the key or the token' if signed_in else 'the key'} ({status}); correct {names}"
+        )
+    if response.status_code < _SERVER_ERROR:
+        return f"{url} refuses the question ({status}); are supabase/migrations applied to this project?"
+    return f"{url} answers {status}"
 
 
 def _fresh(path: Path) -> dict[str, Any]:
@@ -195,11 +243,23 @@ def _fresh(path: Path) -> dict[str, Any]:
     return report
 
 
-def _collected(report: Mapping[str, Any]) -> str:
+def collected(report: Mapping[str, Any]) -> str:
+    """Return in a few words what the collector says it has done; raises Unwell when it does not do all of it."""
     paths: Mapping[str, Mapping[str, Any]] = report.get("paths", {})
     down = [name for name, path in paths.items() if path.get("enabled") and not path.get("connected", True)]
     if down:
         raise Unwell(f"not connected to {' and '.join(down)}; events are kept on the spool")
+    lost = [
+        f"{count} {meaning}"
+        for path, name, meaning in _LOST
+        if (count := int(paths.get(path, {}).get(name) or 0))
+    ]
+    if lost:
+        raise Unwell("; ".join(lost))
+    if holding := report.get("spool", {}).get("held_back"):
+        raise Unwell(str(holding["detail"]))
+    if failing := paths.get("supabase", {}).get("housekeeping_error"):
+        raise Unwell(f"the database is not kept tidy: {failing}")
     if report.get("spool", {}).get("last_error"):
         raise Unwell(str(report["spool"]["last_error"]))
     streams: Mapping[str, Mapping[str, Any]] = report.get("streams", {})

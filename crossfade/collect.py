@@ -45,6 +45,9 @@ _STATUS_SECONDS = 2.0
 _LOOK_SECONDS = 0.25
 _DRAIN_SECONDS = 3.0
 
+_OURS = (AdapterError, CrossfadeError, LegacyError, MonitoringError)
+"""What is said in one line; anything else is a bug and shows its traceback."""
+
 log = logging.getLogger("crossfade.collect")
 
 
@@ -242,10 +245,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.data.create()
         asyncio.run(_run(options))
-    except (AdapterError, CrossfadeError, LegacyError, MonitoringError) as error:
-        sys.stderr.write(f"collect: {error}\n")
-        return getattr(error, "exit_code", 1)
+    except _OURS as error:
+        return _told(error)
+    except BaseExceptionGroup as group:
+        ours, bugs = group.split(_OURS)
+        if ours is None or bugs is not None:
+            raise
+        return _told(_first(ours))
     return 0
+
+
+def _told(error: BaseException) -> int:
+    """Say an error of ours in one line; return the exit status it stands for."""
+    sys.stderr.write(f"collect: {error}\n")
+    return int(getattr(error, "exit_code", 1))
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first plain error of a group."""
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def _log_to_stderr() -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from adapters.spool import PATHS
 from adapters.spool_file import SpoolError
 from monitoring.errors import InvalidEvent
 from monitoring.events import format_time
@@ -16,8 +17,9 @@ from monitoring.events import format_time
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from adapters.outbox import PathName
     from adapters.postgres_writer import PostgresWriter
-    from adapters.spool import Spool
+    from adapters.spool import Spool, SpoolState
     from collectors.collector import Schedule, Ticks
     from collectors.docker import DockerCollector
     from monitoring.events import Draft, StreamId
@@ -61,6 +63,36 @@ class Publisher:
         self.events.update(event.stream for event in events)
 
 
+def held_back(state: SpoolState, since: Mapping[PathName, datetime | None]) -> dict[str, Any] | None:
+    """Return which path holds the spool back and since when, once more than half of its bound waits for it; or None.
+
+    ``since`` is when the oldest event that waits for each path happened. ``detail`` is a sentence for people.
+    """
+    path = max(PATHS, key=lambda name: state.waiting.get(name, 0))
+    pending = state.waiting.get(path, 0)
+    if pending <= state.limit / 2:
+        return None
+    at = since.get(path)
+    told = format_time(at) if at else None
+    return {
+        "path": path,
+        "pending": pending,
+        "since": told,
+        "detail": f"path {path} holds the spool back: {pending} events{f' since {told}' if told else ''} wait for it; "
+        f"at {state.limit} no more are taken, for either path. Bring the path back, or switch it off",
+    }
+
+
+def _waiting_since(spool: Spool) -> dict[PathName, datetime | None]:
+    try:
+        return {path: spool.waiting_since(path) for path in PATHS}
+    except SpoolError as error:
+        log.debug(
+            "spool: the oldest events cannot be read: %s", error
+        )  # the forwarders read it too, and say so
+        return {}
+
+
 def report(
     *,
     device: str,
@@ -79,8 +111,12 @@ def report(
         "supabase": {"enabled": False} if writer is None else {"enabled": True, **_writer(writer)},
         "legacy": {"enabled": False} if link is None else {"enabled": True, **link},
     }
-    for name, path in paths.items():
-        path["pending"] = state.waiting.get(name, 0)
+    since = _waiting_since(spool)
+    holding = held_back(state, since)
+    for name in PATHS:
+        oldest = since.get(name)
+        paths[name]["pending"] = state.waiting.get(name, 0)
+        paths[name]["pending_since"] = format_time(oldest) if oldest else None
     streams = {
         stream: {
             "epoch": position.epoch,
@@ -96,12 +132,14 @@ def report(
         "device": device,
         "started_at": format_time(started_at),
         "updated_at": format_time(datetime.now(UTC)),
-        "detail": _detail(publisher, writer, schedules, streams) if running else "stopped",
+        "detail": _detail(publisher, holding, writer, schedules, streams) if running else "stopped",
         "streams": streams,
         "paths": paths,
         "spool": {
             "position": state.position,
             "retained": state.retained,
+            "limit": state.limit,
+            "held_back": holding,
             "refused": publisher.refused,
             "refused_by_reason": dict(state.refused),
             "last_error": publisher.last_error,
@@ -116,12 +154,15 @@ def report(
 
 def _detail(
     publisher: Publisher,
+    holding: Mapping[str, Any] | None,
     writer: PostgresWriter | None,
     schedules: Sequence[Schedule],
     streams: Mapping[StreamId, Any],
 ) -> str:
     if publisher.last_error:
         return publisher.last_error
+    if holding:
+        return str(holding["detail"])
     if not streams and writer is not None:
         return f"waiting for the database to open the first streams: {writer.status.detail}"
     failing = [

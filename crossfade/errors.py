@@ -20,6 +20,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def first_of(error: BaseException, kinds: tuple[type[Exception], ...]) -> Exception | None:
+    """Return the first error of one of some kinds that an error is or, as a group of tasks' errors, holds.
+
+    None when it holds anything else beside them: that is no sentence for a person, and its traceback is needed.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        found = [first_of(inner, kinds) for inner in error.exceptions]
+        return found[0] if all(found) else None
+    return error if isinstance(error, kinds) else None
+
+
 class CrossfadeError(Exception):
     """Base of every error of this package. ``exit_code`` is what the command ends with."""
 

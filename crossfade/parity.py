@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 from adapters.errors import AdapterError
 from adapters.spool import SpoolReader
 from crossfade import logs
-from crossfade.errors import CrossfadeError
+from crossfade.errors import CrossfadeError, first_of
 from crossfade.paths import DataDir, write_json
 from crossfade.settings import load_settings
 from crossfade.wiring import Wiring
 from monitoring.errors import MonitoringError
 from monitoring.service import Backend
+from validation.alignment import Limits
 from validation.errors import ValidationError
 from validation.runner import LiveComparison
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 EVERY_SECONDS = 2.0
+_OURS = (AdapterError, CrossfadeError, MonitoringError, ValidationError)
 
 _log = logging.getLogger("crossfade.parity")
 
@@ -38,7 +40,8 @@ _log = logging.getLogger("crossfade.parity")
 async def compare(wiring: Wiring) -> None:
     """Compare until cancelled; raises what ends the comparison."""
     truth = SpoolReader(wiring.data.spool)
-    comparison = LiveComparison(truth)
+    # Other machines may write to the same Supabase; the spool here knows nothing of their streams.
+    comparison = LiveComparison(truth, limits=Limits(truth_is_complete=False))
     services = {side: wiring.connect_backend(side, comparison.on_raw(side)) for side in Backend}
 
     async def publish(summary: dict[str, Any]) -> None:
@@ -73,7 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.to_stderr(logging.INFO)
     try:
         asyncio.run(_run(Wiring(DataDir.of(given.data_dir), load_settings())))
-    except (AdapterError, CrossfadeError, MonitoringError, ValidationError) as error:
+    except (*_OURS, ExceptionGroup) as raised:
+        error = first_of(raised, _OURS)
+        if error is None:
+            raise
         sys.stderr.write(f"parity: {error}\n")
         return 1
     return 0

@@ -19,17 +19,19 @@ from crossfade.errors import CrossfadeError
 from crossfade.supervisor import probes
 from crossfade.supervisor.process import Command
 from crossfade.supervisor.supervisor import Service, Spec, Step
-from embedded.errors import EmbeddedError
+from embedded.errors import EmbeddedError, MigrationFailed
 from embedded.migrations import apply_migrations
 from embedded.postgres import Postgres
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from crossfade.plan import Plan
 
 _COLLECT_STOP_SECONDS = 8.0
+_LOCK_SECONDS = 10
+"""How long a migration waits for a lock. At start-up nobody of ours holds one; what is in the way is a person's session."""
 
 
 def build(plan: Plan) -> list[Spec]:
@@ -95,20 +97,40 @@ def _postgres(plan: Plan, postgres: Postgres) -> Spec:
     )
 
 
-def _migrations(plan: Plan, postgres: Postgres) -> Spec:
+def _migrations(plan: Plan, postgres: Postgres) -> Step:
     async def run() -> str:
-        connection = await asyncpg.connect(postgres.dsn(), timeout=10)
+        connection = await asyncpg.connect(
+            postgres.dsn(), timeout=10, server_settings={"lock_timeout": f"{_LOCK_SECONDS}s"}
+        )
+        applying = asyncio.ensure_future(_apply(connection, (packaged.migrations(), *plan.migrations)))
         try:
-            applied = [
-                name
-                for directory in (packaged.migrations(), *plan.migrations)
-                for name in await apply_migrations(connection, directory)
-            ]
+            applied = await asyncio.shield(applying)
+        except asyncio.CancelledError:
+            # With its connection cut, what is still being applied ends at once, whatever the server does.
+            connection.terminate()
+            applying.cancel()
+            await asyncio.gather(applying, return_exceptions=True)
+            raise
         finally:
-            await connection.close()
-        return f"{len(applied)} applied" if applied else "nothing to apply"
+            with contextlib.suppress(TimeoutError):
+                await connection.close(timeout=3)
+        return f"{applied} applied" if applied else "nothing to apply"
 
     return Step("migrations", run, after=("postgres",))
+
+
+async def _apply(connection: asyncpg.Connection, directories: Iterable[Path]) -> int:
+    """Apply the migrations of some directories; return how many were not there yet."""
+    try:
+        return sum([len(await apply_migrations(connection, directory)) for directory in directories])
+    except (asyncpg.LockNotAvailableError, MigrationFailed) as error:
+        if not isinstance(error.__cause__ or error, asyncpg.LockNotAvailableError):
+            raise
+        where = f"{error.file}:{error.line}: " if isinstance(error, MigrationFailed) else ""
+        raise CrossfadeError(
+            f"{where}waited {_LOCK_SECONDS} s for a lock that another session holds; end that session (see pg_locks "
+            "and pg_stat_activity) and start again"
+        ) from error
 
 
 def _realtime(plan: Plan, postgres: Postgres) -> Spec:
@@ -121,6 +143,7 @@ def _realtime(plan: Plan, postgres: Postgres) -> Spec:
                 *("--host", addresses.host, "--port", str(addresses.port_supabase)),
                 *("--keys", str(plan.data.supabase), "--pg-socket-dir", str(postgres.socket_dir)),
                 *("--pg-port", str(postgres.port)),
+                *(("--enable-signup",) if plan.signup else ()),
             ]
         )
 

@@ -3,14 +3,16 @@
 ::
 
     supabase/          keys, the cluster            legacy/link.token   the collector's secret for the legacy server
-    spool.db           the owner's spool            run/                locks, state.json, parity.json
+    spool.db           the owner's spool            run/                locks, state.json, parity.json, good flags
     logs/<part>.log    what each part said
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,9 @@ from crossfade.errors import DataDirError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+DEFAULT = Path(".crossfade")
+"""The data directory of commands that name none."""
 
 _ROOM_BYTES = 1 << 20
 """What has to be free for a start to make sense."""
@@ -37,6 +42,11 @@ class DataDir:
     def of(cls, path: Path) -> DataDir:
         """Return the data directory at a path, made absolute; nothing is created."""
         return cls(path.expanduser().absolute())
+
+    @property
+    def option(self) -> str:
+        """What a command line needs to mean this directory, with a space before it; empty for the default one."""
+        return "" if self == DataDir.of(DEFAULT) else f" --data-dir {shlex.quote(str(self.root))}"
 
     @property
     def supabase(self) -> Path:
@@ -82,6 +92,10 @@ class DataDir:
     def parity(self) -> Path:
         """The live comparison's newest result."""
         return self.run / "parity.json"
+
+    def good_flags(self, flags: Path) -> Path:
+        """Return where the last good text of a flag file is kept; one each, since commands may name another file."""
+        return self.run / f"flags.good.{hashlib.sha256(os.fsencode(flags)).hexdigest()[:12]}.yaml"
 
     @property
     def client_id(self) -> Path:

@@ -113,6 +113,8 @@ class Plan:
     docker: bool = True
     migrations: tuple[Path, ...] = ()
     """Directories of migrations to apply besides our own."""
+    signup: bool = False
+    """Whether anybody may sign up at the embedded Supabase."""
 
     @property
     def hosted(self) -> bool:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _REFRESH_SECONDS = 0.5
 _STATE_SECONDS = 1.0
-_HINT = "look at it with crossfade status, stop it with crossfade stop, or choose another --data-dir"
 
 
 class Display(Protocol):
@@ -55,7 +54,9 @@ def run(plan: Plan, display: Display, *, what: str = "crossfade up", seconds: fl
     Raises DataDirError, AlreadyRunning, PortTaken, UsageError before anything is started, and PartFailed.
     """
     plan.data.create()
-    with hold(plan.data, what, _HINT):
+    option = plan.data.option
+    hint = f"look at it with crossfade status{option}, stop it with crossfade stop{option}, or choose another --data-dir"
+    with hold(plan.data, what, hint):
         for listener in plan.addresses.listeners(plan.parts):
             require_free(listener)
         try:

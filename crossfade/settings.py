@@ -15,6 +15,7 @@ from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, Validation
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from crossfade.errors import UsageError
+from crossfade.paths import DEFAULT
 
 _DRIVER = re.compile(r"\Apostgres(?:ql)?\+[a-z0-9]+://")
 _HOSTED = {"SUPABASE_URL": "supabase_url", "SUPABASE_KEY": "supabase_key", "DATABASE_URL": "database_url"}
@@ -75,7 +76,7 @@ class Settings(BaseSettings):
         default=None, validation_alias=AliasChoices("DATABASE_URL")
     )
     access_token: Annotated[SecretStr | None, BeforeValidator(_unless_empty)] = None
-    data_dir: Path = Path(".crossfade")
+    data_dir: Path = DEFAULT
     host: str = "127.0.0.1"
     port_supabase: Port = 54321
     port_database: Port = 54322

@@ -26,6 +26,7 @@ from monitoring.service import Backend, MonitoringService
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
 
     from crossfade.paths import DataDir
     from crossfade.settings import Settings
@@ -116,14 +117,25 @@ class Wiring:
             ViewerToken(keys.jwt_secret, subject),
         )
 
+    def flags(self) -> FlagFile:
+        """Return the installation's flag file; nothing is read yet."""
+        return open_flags(self.data, flags_file(self.data, self.settings))
+
     @contextlib.asynccontextmanager
     async def connect_router(
-        self, client_id: str, *, on_raw: Mapping[Backend, OnRaw] | None = None
+        self,
+        client_id: str,
+        *,
+        on_raw: Mapping[Backend, OnRaw] | None = None,
+        flags: FlagFile | None = None,
     ) -> AsyncIterator[Router]:
-        """Serve one client from the backend its flags choose, for the length of the block."""
+        """Serve one client from the backend its flags choose, for the length of the block.
+
+        ``flags`` is a file of `flags` that the caller wants to look at too; it is kept up to date meanwhile.
+        """
         from monitoring.router import Router  # noqa: PLC0415 - as for the adapters
 
-        flags = FlagFile(flags_file(self.data, self.settings))
+        flags = flags or self.flags()
         await asyncio.to_thread(flags.refresh)
         taps = on_raw or {}
         services = {backend: self.connect_backend(backend, taps.get(backend)) for backend in Backend}
@@ -152,6 +164,11 @@ class Wiring:
             with os.fdopen(handle, "w", encoding="ascii") as file:
                 file.write(made + "\n")
         return f"{made}-{user}"
+
+
+def open_flags(data: DataDir, path: Path) -> FlagFile:
+    """Return a flag file whose last good text is kept in the data directory."""
+    return FlagFile(path, kept=data.good_flags(path))
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,10 +140,12 @@ class Hub:
 
     async def _follow(self) -> None:
         """Have a service, as long as the hub lives."""
+        own = asyncio.current_task()
         while True:
             try:
-                async with self._sources.connect() as service:
-                    await self._serve(service)
+                # A task of its own, cancelled and awaited with this one: up to Python 3.12 a TaskGroup whose child
+                # fails as its parent is cancelled forgets the cancellation and spoils the parent's count of them.
+                await asyncio.create_task(self._session())
                 self._down("the feed ended")
             except* Refused as refusals:
                 self._down(str(_first(refusals)), refused=True)
@@ -152,7 +154,13 @@ class Hub:
             except* Exception as bugs:  # noqa: BLE001 - a task's top: a bug must not freeze the page silently
                 _log.exception("the dashboard's feed failed; trying again", exc_info=_first(bugs))
                 self._down(f"the feed failed: {_first(bugs)}; see the dashboard's log")
+            if own is not None and own.cancelling():
+                raise asyncio.CancelledError
             await asyncio.sleep(_REFUSED_SECONDS if self._frame.connection.refused else _RETRY_SECONDS)
+
+    async def _session(self) -> None:
+        async with self._sources.connect() as service:
+            await self._serve(service)
 
     def _down(self, detail: str, *, refused: bool = False) -> None:
         self._note(

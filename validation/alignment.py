@@ -140,6 +140,8 @@ class Alignment:
             key for key, entry in self._open.items() if not entry.published and self._is_outside(key)
         ]:
             del self._open[key]
+            if self._is_foreign(key.stream) and key.stream not in heads:
+                self.foreign.add(key.stream)
 
     def publish(self, event: Event, at: float) -> None:
         """Take an event from the truth, in order of each stream. Seqs that the truth has lost count as published."""
@@ -253,6 +255,9 @@ class Alignment:
             return True
         return self._end is not None and key.position > self._end.get(key.stream, BEGINNING)
 
+    def _is_foreign(self, stream: StreamId) -> bool:
+        return not self.limits.truth_is_complete and stream not in self._streams
+
     def _knows_epoch(self, stream: StreamId, epoch: int) -> bool:
         known = self._streams.get(stream)
         return known is not None and (epoch in known.last or epoch == known.start.epoch)
@@ -263,7 +268,7 @@ class Alignment:
 
     def _close(self, key: Key, entry: _Open) -> None:
         self._pending -= entry.published
-        if not entry.published and key.stream not in self._streams and not self.limits.truth_is_complete:
+        if not entry.published and self._is_foreign(key.stream):
             self.foreign.add(key.stream)
             return
         outcome, details = _judge(entry)

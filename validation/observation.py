@@ -7,10 +7,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from monitoring.events import Position, StreamId
+from monitoring.service import Backend
 
 if TYPE_CHECKING:
     from monitoring.events import Event
-    from monitoring.service import Backend
 
 
 class Key(NamedTuple):
@@ -67,6 +67,13 @@ MEANINGS = {
 
 FINDINGS = tuple(outcome for outcome in Outcome if outcome not in {Outcome.MATCHED, Outcome.EXCLUDED})
 """The classes that make a run fail."""
+
+
+MISSED_BY = {
+    Backend.LEGACY: (Outcome.MISSING_LEGACY, Outcome.MISSING_BOTH),
+    Backend.SUPABASE: (Outcome.MISSING_SUPABASE, Outcome.MISSING_BOTH),
+}
+"""The classes of what a side did not deliver."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from monitoring.events import format_time
 from validation.comparison import cut
-from validation.observation import MEANINGS, Outcome
+from validation.observation import MEANINGS, MISSED_BY, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from monitoring.service import Backend
     from validation.latency import LatencyFigures
     from validation.result import Result, SideResult
 
@@ -61,6 +62,9 @@ def _lines(result: Result) -> Iterator[str]:
     seconds = (result.ended_at - result.started_at).total_seconds()
     yield f"{result.verdict}: {'; '.join(result.reasons)}"
     yield f"{result.published} published, {result.decided} decided, {result.pending} pending in {seconds:.1f} s"
+    for side, of_side in result.sides.items():
+        if of_side.figures.outages:
+            yield _outages_text(side, of_side, result)
     if result.published:
         yield f"coverage {result.coverage:.2%} (at least {result.thresholds.min_coverage:.0%} is needed)"
     if result.upper_bound is not None:
@@ -82,6 +86,16 @@ def _lines(result: Result) -> Iterator[str]:
     yield "Not compared:"
     for line in result.not_compared:
         yield f"  - {line}"
+
+
+def _outages_text(side: Backend, of_side: SideResult, result: Result) -> str:
+    """Say that a side was away, and whether that cost anything."""
+    times = "1 time" if of_side.figures.outages == 1 else f"{of_side.figures.outages} times"
+    missed = sum(result.counts[outcome] for outcome in MISSED_BY[side])
+    cost = f"{missed} events were missed" if missed else "nothing was missed"
+    if not missed and result.pending:
+        cost += f" so far, {result.pending} pending"
+    return f"{side} was away {times}, {cost}"
 
 
 def _side_text(side: SideResult) -> str:

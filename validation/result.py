@@ -140,6 +140,10 @@ def judge(
     """Return the verdict and its reasons. A finding is a FAIL however the run ended; doubts prevent a PASS.
 
     ``silent`` names the sides that delivered nothing in the window.
+
+    An outage of a side is no doubt by itself: what a comparison answers is whether clients get every event in time, and
+    a side that was away and then delivered everything within the grace has done that. The report says that it was
+    away, beside the verdict, so that nobody takes a PASS for an undisturbed run.
     """
     if conditions.errors:
         return Verdict.ERROR, conditions.errors

@@ -145,13 +145,20 @@ class LiveComparison:
                 side: await stack.enter_async_context(services[side].subscribe(self._topics))
                 for side in Backend
             }
-            async with asyncio.TaskGroup() as group:
-                pumps = [group.create_task(self._pump(side, tap)) for side, tap in taps.items()]
-                try:
-                    yield taps
-                finally:
-                    for pump in pumps:
-                        pump.cancel()
+            # No TaskGroup: up to Python 3.12 one whose child fails as its parent is cancelled forgets the cancellation,
+            # and a comparison that was told to stop would go on with an ExceptionGroup instead.
+            pumps = [asyncio.ensure_future(self._pump(side, tap)) for side, tap in taps.items()]
+            for pump in pumps:
+                pump.add_done_callback(lambda _: self._ended.set())
+            try:
+                yield taps
+            finally:
+                for pump in pumps:
+                    pump.cancel()
+                await asyncio.wait(pumps)
+            for pump in pumps:
+                if not pump.cancelled():
+                    pump.result()  # what no side should do is raised as it is
 
     async def _run(self, taps: Taps, seconds: float) -> tuple[str, ...]:
         """Compare, and return what casts doubt on the result."""

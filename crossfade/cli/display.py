@@ -11,14 +11,18 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from adapters.flag_file import FlagFile
 from crossfade.durations import format_seconds
+from crossfade.flag_summary import summarize
 from crossfade.paths import read_json
+from crossfade.plan import EMBEDDED
 from crossfade.supervisor.model import State
+from crossfade.wiring import open_flags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from adapters.flag_file import FlagFile
+    from crossfade.paths import DataDir
     from crossfade.plan import Plan
     from crossfade.running import Display
     from crossfade.supervisor.model import Part
@@ -26,11 +30,18 @@ if TYPE_CHECKING:
 
 _COLOURS = {State.READY: "green", State.STARTING: "yellow", State.BACKOFF: "red", State.FAILED: "bold red"}
 _TRY = (
-    ("crossfade status", "is everything healthy?"),
-    ("crossfade watch --for 10s", "events as JSON lines"),
-    ("crossfade flags set live.percent 100", "move every client to Supabase"),
-    ("crossfade validate live --for 30s", "compare both paths, event by event"),
+    ("crossfade status{}", "is everything healthy?"),
+    ("crossfade watch{} --for 10s", "events as JSON lines"),
+    ("crossfade flags set{} live.percent 100", "move every client to Supabase"),
+    ("crossfade validate live{} --for 30s", "compare both paths, event by event"),
 )
+"""Commands, with the place of the option that names the data directory, and what they are for."""
+
+
+def hints(data: DataDir) -> Iterator[tuple[str, str]]:
+    """Return commands to try on a data directory, and what they are for."""
+    for command, meaning in _TRY:
+        yield command.format(data.option), meaning
 
 
 def make_display() -> Display:
@@ -53,6 +64,8 @@ class LineDisplay:
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
         self._said: dict[str, str] = {}
+        self._flags: FlagFile | None = None
+        self._problem: str | None = None
 
     def begun(self, plan: Plan) -> None:
         """Say what starts."""
@@ -73,11 +86,19 @@ class LineDisplay:
         for part in plan.parts:
             if address := plan.addresses.shown(part):
                 self._write(f"  {part}: {address}")
-        for command, meaning in _TRY:
+        for command, meaning in hints(plan.data):
             self._write(f"  try {command}  # {meaning}")
 
-    def refresh(self, plan: Plan, views: Sequence[View]) -> None:
-        """Say nothing: lines are for changes."""
+    def refresh(self, plan: Plan, views: Sequence[View]) -> None:  # noqa: ARG002 - of the parts each change is said
+        """Say when the flag file is refused, once for each reason, and when it is good again."""
+        if set(plan.parts) <= set(EMBEDDED):
+            return  # a Supabase alone has no clients of ours to route
+        self._flags = self._flags or open_flags(plan.data, plan.flags)
+        current = self._flags.refresh()
+        before, self._problem = self._problem, self._flags.problem()
+        if self._problem == before:
+            return
+        self._write(f"flags: {self._problem or f'good again, {summarize(current)}'}")
 
     def stopping(self, reason: str) -> None:
         """Say why it ends."""
@@ -97,7 +118,7 @@ class TableDisplay:
 
     def begun(self, plan: Plan) -> None:
         """Begin to draw."""
-        self._flags = FlagFile(plan.flags)
+        self._flags = open_flags(plan.data, plan.flags)
         self._guarded(self._live.start)
 
     def changed(self, part: Part) -> None:
@@ -105,12 +126,12 @@ class TableDisplay:
 
     def ready(self, plan: Plan) -> None:
         """Show what to try."""
-        hints = Table.grid(padding=(0, 2))
+        table = Table.grid(padding=(0, 2))
         if "dashboard" in plan.parts:
-            hints.add_row(Text(plan.addresses.dashboard, style="bold cyan"), "open the dashboard")
-        for command, meaning in _TRY:
-            hints.add_row(Text(command, style="cyan"), meaning)
-        self._hints = hints
+            table.add_row(Text(plan.addresses.dashboard, style="bold cyan"), "open the dashboard")
+        for command, meaning in hints(plan.data):
+            table.add_row(Text(command, style="cyan"), meaning)
+        self._hints = table
         self._note = Text("Ctrl-C stops everything", style="dim")
 
     def refresh(self, plan: Plan, views: Sequence[View]) -> None:
@@ -200,9 +221,4 @@ def _flag_line(flags: FlagFile | None) -> str:
     current = flags.refresh()
     if problem := flags.problem():
         return f"flags     {problem}"
-    if current.kill:
-        return "flags     kill: every client is on the legacy server"
-    lists = (
-        f", {len(current.allow)} allowed, {len(current.deny)} denied" if current.allow or current.deny else ""
-    )
-    return f"flags     {current.percent} % of clients on Supabase{lists}  ({flags.path})"
+    return f"flags     {summarize(current)}  ({flags.path})"

@@ -13,17 +13,17 @@ import typer
 from docker.errors import DockerException
 from rich.console import Console
 
-from adapters.flag_file import FlagFile
 from collectors.docker import reason_of
 from crossfade import packaged
 from crossfade.addresses import require_free
-from crossfade.checks import Check, ask_rest, check_parts, query
+from crossfade.checks import Check, ask_hosted, check_flags, check_parts, query
 from crossfade.cli.options import DataDirOption, Format, FormatOption, wiring
 from crossfade.cli.output import print_json
 from crossfade.cli.status import table
 from crossfade.errors import CrossfadeError
 from crossfade.paths import unusable
 from crossfade.plan import PARTS, flags_file, known_addresses, running_state
+from crossfade.wiring import open_flags
 from embedded.errors import EmbeddedError
 from embedded.postgres_install import find_install
 
@@ -80,7 +80,7 @@ def _directory(data: DataDir) -> Check:
             address=str(data.root),
             advice="choose another with --data-dir",
         )
-    detail = "writable" if data.root.exists() else "will be made by crossfade up"
+    detail = "writable" if data.root.exists() else f"will be made by crossfade up{data.option}"
     return Check("data directory", ok=True, detail=detail, address=str(data.root))
 
 
@@ -116,11 +116,8 @@ def _ports(data: DataDir, settings: Settings) -> Iterator[Check]:
 def _flags(data: DataDir, settings: Settings) -> Check:
     path = flags_file(data, settings)
     if not path.exists() and path.parent == data.root:
-        return Check("flags", ok=True, detail="will be made by crossfade up", address=str(path))
-    flags = FlagFile(path)
-    flags.refresh()
-    problem = flags.problem()
-    return Check("flags", problem is None, problem or "good", str(path), "correct the file")
+        return Check("flags", ok=True, detail=f"will be made by crossfade up{data.option}", address=str(path))
+    return check_flags(open_flags(data, path))
 
 
 def _database(settings: Settings) -> Iterator[Check]:
@@ -138,18 +135,16 @@ def _database(settings: Settings) -> Iterator[Check]:
     except CrossfadeError as error:
         yield Check("settings", ok=False, detail=str(error))
         return
-    url, key, database = settings.supabase_url, settings.supabase_key, settings.database_url
-    for name, ask in (
-        ("supabase", ask_rest(url or "", key.get_secret_value() if key else "")),
-        ("database", query(database.get_secret_value() if database else "")),
+    database = settings.database_url
+    for name, variables, ask in (
+        ("supabase", ("SUPABASE_URL", "SUPABASE_KEY"), ask_hosted(settings)),
+        ("database", ("DATABASE_URL",), query(database.get_secret_value() if database else "")),
     ):
         try:
             yield Check(name, ok=True, detail=asyncio.run(ask))
         except Exception as error:  # noqa: BLE001 - drivers raise what they like; each failure is a finding
             reason = " ".join(str(error).split()) or type(error).__name__
-            yield Check(
-                name, ok=False, detail=reason, advice="check SUPABASE_URL, SUPABASE_KEY and DATABASE_URL"
-            )
+            yield Check(name, ok=False, detail=reason, advice=f"check {' and '.join(variables)}")
 
 
 def _docker() -> Check:

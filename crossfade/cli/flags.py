@@ -12,7 +12,8 @@ from adapters import flag_file
 from crossfade import plan
 from crossfade.cli.options import DataDirOption, FlagsOption, Format, FormatOption, wiring
 from crossfade.cli.output import print_json
-from crossfade.errors import CrossfadeError
+from crossfade.errors import CrossfadeError, UsageError
+from crossfade.wiring import open_flags
 from monitoring.errors import InvalidFlags
 from monitoring.flags.description import describe
 from monitoring.flags.editing import edit
@@ -54,13 +55,22 @@ def set_(
     path = plan.flags_file(wired.data, wired.settings)
     before = flag_file.read(path)
     try:
-        after = edit(before, key, value)
+        load(before)
     except InvalidFlags as error:
-        raise CrossfadeError(f"{path} was not changed: {error}") from error
+        raise CrossfadeError(f"{path} was not changed, correct it first: {error}") from error
+    try:
+        after = edit(before, key, value)
+    except InvalidFlags as error:  # the file being good, it is the key or the value
+        raise UsageError(f"{path} was not changed: {error}") from error
     flag_file.write(path, after, expected=before)
+    open_flags(
+        wired.data, path
+    ).refresh()  # in force from here on, also for what starts after the next mistake
     typer.echo(f"{key} is {value or '(none)'} in {path}")
     if plan.running_state(wired.data) is None:
-        typer.echo("nothing runs on this data directory; crossfade up will use it", err=True)
+        typer.echo(
+            f"nothing runs on {wired.data.root}; crossfade up{wired.data.option} will use it", err=True
+        )
 
 
 @app.command("explain")
@@ -73,7 +83,7 @@ def explain_(
     """Say which backend serves a client, and why."""
     wired = wiring(data_dir, flags)
     path = plan.flags_file(wired.data, wired.settings)
-    found = flag_file.FlagFile(path)
+    found = open_flags(wired.data, path)
     current = found.refresh()
     if problem := found.problem():
         raise CrossfadeError(problem)

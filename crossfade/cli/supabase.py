@@ -45,6 +45,7 @@ _HostOption = Annotated[
 ]
 _ApiPort = Annotated[int | None, port_option("supabase", "the API", 54321)]
 _DatabasePort = Annotated[int | None, port_option("database", "PostgreSQL", 54322)]
+_SignupOption = Annotated[bool, typer.Option("--enable-signup", help="Let anybody sign up (off by default).")]
 
 
 class Output(StrEnum):
@@ -61,6 +62,7 @@ def start(
     host: _HostOption = None,
     port_supabase: _ApiPort = None,
     port_database: _DatabasePort = None,
+    enable_signup: _SignupOption = False,
 ) -> None:
     """Start it in the background and apply ./supabase/migrations; crossfade supabase stop ends it."""
     settings = _settings(data_dir, host, port_supabase, port_database)
@@ -68,7 +70,7 @@ def start(
     data.create()
     if held := holder(data):
         raise AlreadyRunning(
-            data.root, held[0], held[1], "it has the Supabase; see crossfade supabase status"
+            data.root, held[0], held[1], f"it has the Supabase; see crossfade supabase status{data.option}"
         )
     addresses = Addresses.of(settings)
     log = data.log("supervisor")
@@ -76,6 +78,7 @@ def start(
         *(sys.executable, "-m", "crossfade", "supabase", "run", "--data-dir", str(data.root)),
         *("--host", addresses.host, "--port-supabase", str(addresses.port_supabase)),
         *("--port-database", str(addresses.port_database)),
+        *(("--enable-signup",) if enable_signup else ()),
     ]
     with log.open("wb") as output:
         child = subprocess.Popen(  # noqa: S603 - ourselves
@@ -112,6 +115,7 @@ def run(
     host: _HostOption = None,
     port_supabase: _ApiPort = None,
     port_database: _DatabasePort = None,
+    enable_signup: _SignupOption = False,
 ) -> None:
     """Run it in the foreground; what ``start`` puts into the background."""
     settings = _settings(data_dir, host, port_supabase, port_database)
@@ -125,6 +129,7 @@ def run(
         parts=EMBEDDED,
         flags=flags_file(data, settings),
         migrations=migrations,
+        signup=enable_signup,
     )
     running.run(plan, LineDisplay(typer.echo), what=_WHAT)
 
@@ -139,7 +144,9 @@ def status(
     data = directory_of(settings)
     state = running_state(data)
     if state is None or state.get("hosted"):
-        raise NotRunning(f"no Supabase runs on {data.root}; start it with crossfade supabase start")
+        raise NotRunning(
+            f"no Supabase runs on {data.root}; start it with crossfade supabase start{data.option}"
+        )
     _print(output, _facts(data, settings))
     bad = [
         check for check in asyncio.run(check_parts(data, settings)) if check.name in EMBEDDED and not check.ok
@@ -155,7 +162,7 @@ def stop(data_dir: DataDirOption = None) -> None:
     held = holder(data)
     if held and held[1] != _WHAT:
         raise CrossfadeError(
-            f"the Supabase of {data.root} belongs to {held[1]} (pid {held[0]}); use crossfade stop"
+            f"the Supabase of {data.root} belongs to {held[1]} (pid {held[0]}); use crossfade stop{data.option}"
         )
     stop_holder(data)
 

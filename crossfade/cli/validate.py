@@ -19,6 +19,7 @@ from crossfade.errors import ComparisonFailed, CrossfadeError, UsageError
 from crossfade.plan import running_state
 from monitoring.errors import MonitoringError
 from monitoring.service import Backend
+from validation.alignment import Limits
 from validation.errors import ValidationError
 from validation.report import to_json, to_text
 from validation.result import Thresholds
@@ -64,7 +65,8 @@ def live(
 
 async def _compare(wired: Wiring, seconds: float, thresholds: Thresholds) -> Result:
     truth = SpoolReader(wired.data.spool)
-    comparison = LiveComparison(truth, thresholds=thresholds)
+    # Other machines may write to the same Supabase; the spool here knows nothing of their streams.
+    comparison = LiveComparison(truth, limits=Limits(truth_is_complete=False), thresholds=thresholds)
     services = {side: wired.connect_backend(side, comparison.on_raw(side)) for side in Backend}
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, comparison.stop)

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from adapters.flag_file import POLL_SECONDS
 from crossfade import logs
 from crossfade.cli.options import DataDirOption, FlagsOption, ForOption, wiring
 from crossfade.cli.output import discard_output, print_json
 from crossfade.errors import NotRunning
+from crossfade.flag_summary import summarize
 from crossfade.plan import running_state
 from crossfade.verify import DeliveryCheck
 from monitoring.events import Event, to_json
@@ -25,6 +27,7 @@ from monitoring.topics import parse_topics
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from adapters.flag_file import FlagFile
     from crossfade.wiring import Wiring
     from monitoring.subscription import Subscription
 
@@ -73,8 +76,12 @@ def watch(
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        async with _service(wired, backend, client) as service, service.subscribe(topics) as subscription:
-            await _follow(service, subscription, check, stop, seconds)
+        watched = wired.flags() if backend is Choice.AUTO else None
+        async with (
+            _service(wired, backend, client, watched) as service,
+            service.subscribe(topics) as subscription,
+        ):
+            await _follow(service, subscription, watched, check, stop, seconds)
 
     try:
         asyncio.run(run())
@@ -89,9 +96,11 @@ def watch(
 
 
 @contextlib.asynccontextmanager
-async def _service(wired: Wiring, backend: Choice, client: str | None) -> AsyncIterator[MonitoringService]:
+async def _service(
+    wired: Wiring, backend: Choice, client: str | None, flags: FlagFile | None
+) -> AsyncIterator[MonitoringService]:
     if backend is Choice.AUTO:
-        async with wired.connect_router(client or wired.client_id()) as router:
+        async with wired.connect_router(client or wired.client_id(), flags=flags) as router:
             yield router
         return
     service = wired.connect_backend(Backend(backend.value))
@@ -104,6 +113,7 @@ async def _service(wired: Wiring, backend: Choice, client: str | None) -> AsyncI
 async def _follow(
     service: MonitoringService,
     subscription: Subscription[Item],
+    flags: FlagFile | None,
     check: DeliveryCheck,
     stop: asyncio.Event,
     seconds: float | None,
@@ -111,9 +121,11 @@ async def _follow(
     """Print until told to stop, or for some seconds from the moment the feed is live."""
     reading = asyncio.ensure_future(_read(subscription, check))
     stopping = asyncio.ensure_future(stop.wait())
-    telling = asyncio.ensure_future(_tell(service))
+    tellers = [asyncio.ensure_future(_tell(service))]
+    if flags is not None:
+        tellers.append(asyncio.ensure_future(_tell_flags(flags)))
     live = asyncio.ensure_future(subscription.wait_live())
-    tasks = {reading, stopping, telling, live}
+    tasks = {reading, stopping, *tellers, live}
     try:
         # A backend that never answers must not make --for wait for ever.
         await asyncio.wait({live, reading, stopping}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -128,8 +140,9 @@ async def _follow(
         await asyncio.gather(*tasks, return_exceptions=True)
     if not reading.cancelled():
         reading.result()  # what ended the feed, if that was not we
-    if not telling.cancelled():
-        telling.result()
+    for telling in tellers:
+        if not telling.cancelled():
+            telling.result()
 
 
 async def _read(subscription: Subscription[Item], check: DeliveryCheck) -> None:
@@ -163,6 +176,17 @@ async def _tell(service: MonitoringService) -> None:
         elif not told:
             told = f"{health.backend}: {health.status}: {health.detail}"
             _say(told)
+
+
+async def _tell_flags(flags: FlagFile) -> None:
+    """Say when the flag file is refused, once for each reason, and when it is good again."""
+    told: str | None = None
+    while True:
+        problem = flags.problem()
+        if problem != told:
+            told = problem
+            _say(f"flags: {problem or f'good again, {summarize(flags.current())}'}")
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def _say(line: str) -> None:

@@ -188,13 +188,19 @@ class Supervisor:
             self._over[spec.name].set()
 
     async def _do(self, spec: Step) -> None:
-        """Do a step."""
+        """Do a step, or give it up when everything is to stop."""
+        details: list[str] = []
+
+        async def done() -> None:
+            details.append(await spec.run())
+
         try:
-            detail = await spec.run()
+            await _first(done(), self._stop.wait())
         except Exception as error:  # noqa: BLE001 - the top of a part's task: whatever went wrong is the part's failure
             self._give_up(spec, _sentence(error))
-        else:
-            self._tell(spec, BecameReady(detail))
+            return
+        if details:
+            self._tell(spec, BecameReady(details[0]))
             self._ready_once[spec.name].set()
 
     async def _live(self, spec: Service) -> None:
@@ -202,8 +208,8 @@ class Supervisor:
         log = self._logs[spec.name]
         log.forget()
         try:
-            if spec.prepare:
-                await spec.prepare()
+            if spec.prepare and await _first(spec.prepare(), self._stop.wait()) == _STOP:
+                return
             process = await Process.start(spec.command(), log)
         except Exception as error:  # noqa: BLE001 - as above
             self._end(spec, _sentence(error), hopeless=isinstance(error, CrossfadeError))

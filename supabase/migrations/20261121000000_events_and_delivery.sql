@@ -119,64 +119,82 @@ comment on table public.cf_samples is
   'One wide row a target and tick: target is the device itself, or a container''s name. Partitions: cf_samples_YYYYMMDD.';
 create index cf_samples_sampled_at on public.cf_samples using brin (sampled_at);
 
-create function public.cf_ensure_partitions(p_days_ahead int default 3) returns int
+create function public.cf_make_partitions(p_days date[]) returns int
 language plpgsql security definer set search_path = '' as $$
 declare
   v_day date;
   v_made int := 0;
   v_name text;
 begin
-  -- One maker at a time; the others find the partitions there.
-  perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('cf_ensure_partitions'));
-  for v_day in
-    select d::date from pg_catalog.generate_series(
-      (pg_catalog.now() at time zone 'UTC')::date - 1,
-      (pg_catalog.now() at time zone 'UTC')::date + p_days_ahead, interval '1 day') as d
-  loop
+  -- One maker at a time; the others find the partitions there. Whoever wants this lock takes it before it touches
+  -- cf_samples, so that nobody waits for it while holding what its holder wants.
+  perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('cf_samples partitions'));
+  foreach v_day in array p_days loop
     v_name := 'cf_samples_' || pg_catalog.to_char(v_day, 'YYYYMMDD');
-    if pg_catalog.to_regclass('public.' || v_name) is null then
-      execute pg_catalog.format(
-        'create table public.%I partition of public.cf_samples for values from (%L) to (%L)',
-        v_name, v_day::text || ' 00:00:00+00', (v_day + 1)::text || ' 00:00:00+00');
-      execute pg_catalog.format('alter table public.%I enable row level security', v_name);
-      execute pg_catalog.format('revoke all on public.%I from anon, authenticated', v_name);
-      v_made := v_made + 1;
-    end if;
+    -- Asked of the catalogue itself: to_regclass may still answer from before another maker's commit.
+    continue when exists (
+      select from pg_catalog.pg_class
+      where relname = v_name and relnamespace = 'public'::pg_catalog.regnamespace);
+    -- Made beside the table and attached: unlike "create table ... partition of", that blocks no reader and no writer.
+    execute pg_catalog.format('create table public.%I (like public.cf_samples)', v_name);
+    execute pg_catalog.format('alter table public.%I enable row level security', v_name);
+    execute pg_catalog.format('revoke all on public.%I from anon, authenticated', v_name);
+    execute pg_catalog.format(
+      'alter table public.cf_samples attach partition public.%I for values from (%L) to (%L)',
+      v_name, v_day::text || ' 00:00:00+00', (v_day + 1)::text || ' 00:00:00+00');
+    v_made := v_made + 1;
   end loop;
   return v_made;
 end $$;
+comment on function public.cf_make_partitions(date[]) is
+  'Make the partitions of cf_samples for the days (UTC) that have none yet; returns how many were made.';
+
+create function public.cf_ensure_partitions(p_days_ahead int default 3) returns int
+language sql security definer set search_path = '' as $$
+  select public.cf_make_partitions(array(
+    select (pg_catalog.now() at time zone 'UTC')::date + n from pg_catalog.generate_series(-1, p_days_ahead) as n))
+$$;
 comment on function public.cf_ensure_partitions(int) is
   'Make the daily partitions of cf_samples from yesterday to the given number of days ahead (UTC); returns how many.';
 
 create function public.cf_maintain(
   p_keep_events interval default '6 hours', p_keep_samples interval default '14 days', p_limit int default 5000
 ) returns jsonb
-language plpgsql security definer set search_path = '' as $$
+-- Dropping waits for whoever reads history, and everybody else waits behind it: not for long.
+language plpgsql security definer set search_path = '' set lock_timeout = '1s' as $$
 declare
   v_events int;
   v_partitions int := 0;
   v_made int;
   v_name text;
 begin
+  -- First what locks cf_samples: an append that waits for that holds no row that is deleted after it.
   v_made := public.cf_ensure_partitions();
-  delete from public.cf_events where ctid = any (array(
-    select ctid from public.cf_events where recorded_at < pg_catalog.now() - p_keep_events limit p_limit));
-  get diagnostics v_events = row_count;
   for v_name in
     select c.relname from pg_catalog.pg_inherits i
     join pg_catalog.pg_class c on c.oid = i.inhrelid
     where i.inhparent = 'public.cf_samples'::pg_catalog.regclass
-      and c.relname ~ '^cf_samples_\d{8}$'
-      and pg_catalog.to_date(pg_catalog.right(c.relname, 8), 'YYYYMMDD') + 1 < pg_catalog.now() - p_keep_samples
+      and case when c.relname ~ '^cf_samples_[0-9]{8}$'
+        then pg_catalog.to_date(pg_catalog.right(c.relname, 8), 'YYYYMMDD')
+          < ((pg_catalog.now() - p_keep_samples) at time zone 'UTC')::date end
+    order by 1
   loop
-    execute pg_catalog.format('drop table public.%I', v_name);
-    v_partitions := v_partitions + 1;
+    begin
+      execute pg_catalog.format('drop table public.%I', v_name);
+      v_partitions := v_partitions + 1;
+    exception when lock_not_available then
+      exit;  -- somebody reads history: the next call drops it
+    end;
   end loop;
+  delete from public.cf_events where ctid = any (array(
+    select ctid from public.cf_events where recorded_at < pg_catalog.now() - p_keep_events limit p_limit));
+  get diagnostics v_events = row_count;
   return pg_catalog.jsonb_build_object(
     'events_deleted', v_events, 'partitions_dropped', v_partitions, 'partitions_made', v_made);
 end $$;
 comment on function public.cf_maintain(interval, interval, int) is
-  'Housekeeping, safe to call at any time: make partitions ahead, drop old ones, delete at most p_limit expired events.';
+  'Housekeeping, safe to call at any time: make partitions ahead, drop old ones, delete at most p_limit expired events.
+Call it again while events_deleted is p_limit.';
 
 -- Writing ------------------------------------------------------------------------------------------------------------
 
@@ -220,6 +238,9 @@ owner''s spool already writes, null when it has none. Raises CF001 while another
 create function public.cf_append(p_owner uuid, p_events jsonb, p_ttl_seconds int default 30) returns int
 language plpgsql set search_path = '' as $$
 declare
+  v_today date := (pg_catalog.now() at time zone 'UTC')::date;
+  v_days date[];
+  v_event jsonb;
   v_fenced text;
   v_accepted int;
 begin
@@ -236,6 +257,22 @@ begin
   if v_fenced is not null then
     raise exception 'owner % no longer holds %', p_owner, v_fenced
       using errcode = 'CF002', detail = v_fenced, hint = 'Another owner took the lease; this one must stop.';
+  end if;
+
+  -- The days that history keeps, and of which this batch has samples: after an outage, days of which none was here yet.
+  -- The limits are those of cf_maintain, which drops what is older and makes what is ahead.
+  select pg_catalog.array_agg(distinct b.day) into v_days
+  from (
+    select ((e ->> 'occurred_at')::timestamptz at time zone 'UTC')::date as day
+    from pg_catalog.jsonb_array_elements(p_events) as e
+    where e ->> 'kind' in ('metric_collected', 'containers_collected')
+  ) as b
+  where b.day between v_today - 14 and v_today + 3;
+  if exists (
+    select from pg_catalog.unnest(v_days) as day
+    where pg_catalog.to_regclass('public.cf_samples_' || pg_catalog.to_char(day, 'YYYYMMDD')) is null
+  ) then
+    perform public.cf_make_partitions(v_days);
   end if;
 
   with batch as materialized (
@@ -283,23 +320,49 @@ begin
       sampled_at = greatest(excluded.sampled_at, d.sampled_at),
       status = case when excluded.status_changed_at is null then d.status else excluded.status end,
       status_changed_at = greatest(excluded.status_changed_at, d.status_changed_at)
-  ), history as (
-    insert into public.cf_samples (device, category, target, sampled_at, metrics)
-    select device, category, device, occurred_at, payload from batch where kind = 'metric_collected'
-    union all
-    select b.device, b.category, c ->> 'name', b.occurred_at, c
-    from batch b, pg_catalog.jsonb_array_elements(b.payload -> 'containers') as c
-    where b.kind = 'containers_collected' and (c ->> 'running')::boolean
-    on conflict do nothing
   )
   select count(*) into v_accepted from feed;
 
   perform public.cf_project_containers(p_events);
+
+  -- History never rejects an event: what it cannot keep, one by one, it goes without.
+  begin
+    perform public.cf_record_samples(p_events, v_days);
+  exception when data_exception or integrity_constraint_violation or program_limit_exceeded then
+    for v_event in select e from pg_catalog.jsonb_array_elements(p_events) as e loop
+      begin
+        perform public.cf_record_samples(pg_catalog.jsonb_build_array(v_event), v_days);
+      exception when data_exception or integrity_constraint_violation or program_limit_exceeded then
+        null;
+      end;
+    end loop;
+  end;
   return v_accepted;
 end $$;
 comment on function public.cf_append(uuid, jsonb, int) is
   'Write a batch of events (wire form, plus metric_type) with heads, latest state and history in one transaction.
 Returns how many were new; what is there already is left alone. Raises CF002 when the owner was fenced.';
+
+create function public.cf_record_samples(p_events jsonb, p_days date[]) returns void
+language sql set search_path = '' as $$
+  -- Only of the days that have a partition; a sample of any other is left out.
+  with samples as (
+    select pg_catalog.split_part(e ->> 'stream', '/', 1) as device,
+      pg_catalog.split_part(e ->> 'stream', '/', 2) as category, e ->> 'kind' as kind,
+      (e ->> 'occurred_at')::timestamptz as sampled_at, e -> 'payload' as payload
+    from pg_catalog.jsonb_array_elements(p_events) as e
+    where e ->> 'kind' in ('metric_collected', 'containers_collected')
+  ), kept as (
+    select * from samples where (sampled_at at time zone 'UTC')::date = any (p_days)
+  )
+  insert into public.cf_samples (device, category, target, sampled_at, metrics)
+  select device, category, device, sampled_at, payload from kept where kind = 'metric_collected'
+  union all
+  select k.device, k.category, c ->> 'name', k.sampled_at, c
+  from kept k, pg_catalog.jsonb_array_elements(k.payload -> 'containers') as c
+  where k.kind = 'containers_collected' and (c ->> 'running')::boolean
+  on conflict do nothing
+$$;
 
 create function public.cf_project_containers(p_events jsonb) returns void
 language sql set search_path = '' as $$
@@ -421,10 +484,12 @@ begin
 end $$;
 
 revoke execute on function public.cf_append(uuid, jsonb, int), public.cf_acquire_lease(text, uuid, bigint, int),
-  public.cf_project_containers(jsonb), public.cf_ensure_partitions(int), public.cf_maintain(interval, interval, int)
+  public.cf_project_containers(jsonb), public.cf_record_samples(jsonb, date[]), public.cf_make_partitions(date[]),
+  public.cf_ensure_partitions(int), public.cf_maintain(interval, interval, int)
   from public, anon, authenticated;
 grant execute on function public.cf_append(uuid, jsonb, int), public.cf_acquire_lease(text, uuid, bigint, int),
-  public.cf_project_containers(jsonb), public.cf_ensure_partitions(int), public.cf_maintain(interval, interval, int)
+  public.cf_project_containers(jsonb), public.cf_record_samples(jsonb, date[]), public.cf_make_partitions(date[]),
+  public.cf_ensure_partitions(int), public.cf_maintain(interval, interval, int)
   to service_role;
 
 select public.cf_ensure_partitions();

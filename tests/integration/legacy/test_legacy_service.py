@@ -344,6 +344,29 @@ async def test_ending_a_link_as_its_connection_breaks_ends_it(owner, server):
         assert task.cancelled()
 
 
+async def test_a_link_that_skips_lets_the_others_run(owner, server):
+    """A server that came back with everything: each batch is read, found to be there, and passed over."""
+    owner.open(WEB)
+    owner.write(WEB, 3000)
+    async with linked(owner.spool, server.link_url):
+        await until(lambda: owner.spool.acknowledged("legacy") == 3001)
+    reads: list[int] = []
+    turns: list[int] = []
+    read = owner.spool.read
+
+    def counted(after, limit):
+        rows = read(after, limit)
+        asyncio.get_running_loop().call_soon(turns.append, after)
+        reads.append(len(turns))
+        return rows
+
+    owner.spool.read = counted
+    async with linked(owner.spool, server.link_url) as link:
+        await until(lambda: len(reads) > 7)
+        assert link.state.refilled_events == 0
+    assert reads[:7] == list(range(7))
+
+
 async def test_a_link_that_is_up_stays_up(owner, server):
     owner.open(WEB)
     async with linked(owner.spool, server.link_url) as link:

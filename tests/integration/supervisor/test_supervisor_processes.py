@@ -307,3 +307,47 @@ async def test_a_taken_port_is_named_with_its_owner_and_the_option_that_moves_it
     assert f"127.0.0.1:{port}" in str(caught.value)
     assert f"pid {os.getpid()} " in str(caught.value)
     assert "--port-legacy PORT" in str(caught.value)
+
+
+async def test_a_step_that_hangs_does_not_keep_anything_from_stopping(tmp_path: Path) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def hang() -> str:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return ""
+
+    parts = [
+        service("first", SLEEPER),
+        Step("step", hang, after=("first",)),
+        service("last", SLEEPER, after=("step",)),
+    ]
+    supervisor = Supervisor(parts, logs=tmp_path)
+    task = asyncio.ensure_future(supervisor.run())
+    async with asyncio.timeout(20):
+        await begun.wait()
+        pid = pid_of(supervisor)
+        supervisor.stop()
+        await task
+    assert ended.is_set()
+    assert not alive(pid)
+    assert [state(supervisor, index) for index in range(3)] == [State.STOPPED] * 3
+
+
+async def test_a_preparation_that_hangs_does_not_keep_anything_from_stopping(tmp_path: Path) -> None:
+    begun = asyncio.Event()
+
+    async def hang() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    supervisor = Supervisor([service("part", SLEEPER, prepare=hang)], logs=tmp_path)
+    task = asyncio.ensure_future(supervisor.run())
+    async with asyncio.timeout(20):
+        await begun.wait()
+        supervisor.stop()
+        await task
+    assert state(supervisor) is State.STOPPED

@@ -204,3 +204,67 @@ def test_writers_wait_for_each_other_and_lose_nothing(path):
         thread.join()
     flags = FlagFile(path)
     assert flags.refresh().allow == {f"c{number}" for number in range(5)}
+
+
+class TestKeptFlags:
+    """The last good text outlives the program that accepted it."""
+
+    @pytest.fixture
+    def kept(self, tmp_path):
+        (tmp_path / "run").mkdir()
+        return tmp_path / "run" / "flags.good.yaml"
+
+    def test_a_program_that_starts_with_a_broken_file_has_the_last_good_flags(self, path, kept):
+        path.write_text(with_percent("100"))
+        assert FlagFile(path, kept=kept).refresh().weight == 100_000
+        path.write_text(with_percent("0").replace("kill: false", "kil: false"))
+        started = FlagFile(path, kept=kept)
+        assert started.refresh().weight == 100_000
+        assert started.has_good
+        assert started.revision == 1
+        problem = started.problem() or ""
+        assert "line " in problem
+        assert "the last good flags stay in force" in problem
+
+    @pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_bytes(b"\xff")])
+    def test_so_does_one_that_starts_with_no_file_at_all(self, path, kept, lose):
+        path.write_text(with_percent("70"))
+        FlagFile(path, kept=kept).refresh()
+        lose(path)
+        assert FlagFile(path, kept=kept).refresh().weight == 70_000
+
+    def test_the_newest_good_text_is_kept_and_no_broken_one(self, path, kept):
+        flags = FlagFile(path, kept=kept)
+        for percent in ("10", "20"):
+            path.write_text(with_percent(percent))
+            flags.refresh()
+        path.write_text("percent: [")
+        flags.refresh()
+        assert kept.read_text() == with_percent("20")
+        assert [found.name for found in kept.parent.iterdir()] == [kept.name]
+
+    def test_the_corrected_file_takes_over(self, path, kept):
+        kept.write_text(with_percent("70"))
+        path.write_text("live: what\n")
+        flags = FlagFile(path, kept=kept)
+        flags.refresh()
+        path.write_text(with_percent("30"))
+        assert flags.refresh().weight == 30_000
+        assert (flags.problem(), flags.revision) == (None, 2)
+
+    def test_without_any_good_text_it_says_that_everybody_is_on_the_legacy_server(self, path, kept, caplog):
+        path.write_text("live: what\n")
+        flags = FlagFile(path, kept=kept)
+        assert flags.refresh() == Flags()
+        assert not flags.has_good
+        assert "everybody is on the legacy server" in (flags.problem() or "")
+        kept.write_text("broken too: [")
+        again = FlagFile(path, kept=kept)
+        again.refresh()
+        assert not again.has_good
+        assert "the last good flags cannot be read" in caplog.text
+
+    def test_a_place_that_cannot_be_written_changes_nothing_else(self, path, tmp_path):
+        flags = FlagFile(path, kept=tmp_path / "nowhere" / "flags.yaml")
+        assert flags.refresh() == Flags()
+        assert (flags.problem(), flags.revision) == (None, 1)

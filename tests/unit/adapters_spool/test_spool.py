@@ -119,6 +119,18 @@ def test_a_full_spool_refuses_and_takes_events_again_after_acknowledgement(spool
         assert spool.refused["SpoolFull"] == 4
 
 
+def test_a_full_spool_still_opens_a_stream(spool_path: Path) -> None:
+    """Whoever could not open one would never get to empty the spool."""
+    with Spool.open(spool_path, max_events=3, retain_events=0) as spool:
+        spool.open_stream(SYSTEM, 1, None, AT)
+        spool.append([draft(1), draft(2)])
+        assert spool.open_stream(CONTAINERS, 1, None, AT).seq == 1
+        assert spool.open_stream(SYSTEM, 2, None, AT).previous == Position(1, 3)
+        with pytest.raises(SpoolFull, match="5 events wait"):
+            spool.append([draft(3)])
+        assert spool.state().limit == 3
+
+
 def test_a_disabled_path_holds_nothing_back(spool_path: Path) -> None:
     with Spool.open(spool_path, max_events=3, retain_events=0) as spool:
         spool.set_enabled("legacy", enabled=False)

@@ -6,8 +6,11 @@ import pytest
 
 from crossfade.addresses import is_loopback, join, reachable
 from crossfade.errors import DataDirError, UsageError
+from crossfade.parts import build
 from crossfade.paths import DataDir, read_json, write_json
-from crossfade.plan import PARTS, Addresses, choose
+from crossfade.plan import PARTS, Addresses, Plan, choose
+from crossfade.settings import Settings
+from crossfade.supervisor.supervisor import Service
 
 
 def test_all_parts_run_in_order_unless_told_otherwise() -> None:
@@ -54,6 +57,37 @@ def test_each_listener_names_the_option_that_moves_it() -> None:
         "dashboard": "--port-dashboard",
     }
     assert at.listeners(("collect",)) == []
+
+
+def test_only_a_named_data_directory_is_named_in_hints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert DataDir.of(Path(".crossfade")).option == ""
+    assert DataDir.of(Path("x")).option == f" --data-dir {tmp_path}/x"
+    assert DataDir.of(Path("a b")).option == f" --data-dir '{tmp_path}/a b'"
+
+
+def test_each_flag_file_has_a_good_text_of_its_own(tmp_path: Path) -> None:
+    data = DataDir.of(tmp_path)
+    places = {data.good_flags(tmp_path / name) for name in ("flags.yaml", "other.yaml", "flags.yaml")}
+    assert len(places) == 2
+    assert {place.parent for place in places} == {data.run}
+
+
+def test_only_a_plan_that_says_so_lets_anybody_sign_up(tmp_path: Path) -> None:
+    for signup in (False, True):
+        plan = Plan(
+            data=DataDir.of(tmp_path),
+            addresses=Addresses("127.0.0.1", 1, 2, 3, 4),
+            settings=Settings(_env_file=None),
+            parts=("realtime",),
+            flags=tmp_path / "flags.yaml",
+            signup=signup,
+        )
+        (realtime,) = build(plan)
+        assert isinstance(realtime, Service)
+        assert ("--enable-signup" in realtime.command().argv) is signup
 
 
 def test_hosts_are_told_apart() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -172,7 +174,14 @@ def test_flags_are_followed(start: Make) -> None:
 
 def test_nothing_new_is_no_new_picture(start: Make) -> None:
     hub = start(ReplayedService(history=5, interval=None))
-    frame = until(hub, lambda frame: frame.connection.ever_live and frame.parity is not None)
+    frame = until(
+        hub,
+        lambda frame: (
+            frame.connection.ever_live
+            and frame.parity is not None
+            and len(frame.state.feed) == 10  # all there is
+        ),
+    )
     assert hub.wait(lambda _: False, 1.2).version == frame.version
 
 
@@ -186,6 +195,32 @@ def test_closing_closes_the_service_and_is_safe_twice_and_before_the_start() -> 
     hub.close()
     hub.close()
     assert service.closed
+
+
+def test_closing_as_the_feed_breaks_closes() -> None:
+    """A task inside the service answers the cancellation with an error, as a connection that breaks just then does."""
+    entered = threading.Event()
+
+    @asynccontextmanager
+    async def breaking() -> AsyncIterator[MonitoringService]:
+        async def inside() -> None:
+            try:
+                entered.set()
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise ConnectionResetError("cut") from None
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(inside())
+            async with connected(ReplayedService(history=1, interval=None)) as service:
+                yield service
+
+    hub = Hub(Sources("v", breaking, lambda: (Flags(), None), lambda: None, lambda: None))
+    hub.start()
+    assert entered.wait(DEADLINE_SECONDS)
+    until(hub, lambda frame: frame.connection.ever_live)
+    hub.close()
+    assert not hub._thread.is_alive()
 
 
 def run_in(hub: Hub, act: Callable[[], None]) -> None:

@@ -275,6 +275,15 @@ def test_streams_of_other_owners_can_be_left_out():
     assert bench.core.foreign == {B}
 
 
+def test_streams_of_other_owners_are_named_when_the_window_ends_within_the_grace():
+    bench = Bench(limits=Limits(truth_is_complete=False))
+    bench.publish(event(1))
+    bench.both(event(1), event(1, B))
+    bench.core.finish({event(1).stream: event(1).position})
+    assert bench.found() == {Outcome.MATCHED: 1}
+    assert bench.core.foreign == {B}
+
+
 def test_too_many_open_events_suspend_it_without_false_findings():
     bench = Bench(limits=Limits(max_open=10))
     bench.publish(*numbered(20))

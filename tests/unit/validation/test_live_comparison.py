@@ -241,3 +241,41 @@ async def test_following_can_be_stopped_and_cancelled(truth, services):
     cancelled.cancel()
     with pytest.raises(asyncio.CancelledError):
         await cancelled
+
+
+async def test_what_no_side_should_raise_is_raised_as_it_is(comparison, services, truth):
+    """Not as a group: whoever calls knows the errors by their types."""
+    async with Play(comparison, services, truth) as play:
+        services[Backend.LEGACY].deliver(ZeroDivisionError("a bug"))
+        with pytest.raises(ZeroDivisionError, match="a bug"):
+            await play.task
+
+
+async def test_a_tap_that_fails_as_the_comparison_is_cancelled_does_not_spoil_the_cancellation(
+    truth, services
+):
+    async def publish(summary: dict) -> None: ...
+
+    task = asyncio.create_task(LiveComparison(truth, tick_seconds=0.01).follow(services, publish))
+    for service in services.values():
+        await service.subscribed.wait()
+    for service in services.values():
+        service.deliver(ZeroDivisionError("a bug"))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+
+
+async def test_streams_of_other_machines_are_no_findings(truth, services, event):
+    limits = Limits(grace_seconds=0.1, grace_cap_seconds=0.4, truth_is_complete=False)
+    comparison = LiveComparison(truth, limits=limits, tick_seconds=0.01)
+    async with Play(comparison, services, truth) as play:
+        for seq in range(1, 5):
+            services[Backend.SUPABASE].deliver(event(seq, stream=StreamId("another/system")))
+        play.everywhere(*(event(seq) for seq in range(1, 13)))
+        result = await play.result(decided=12)
+    assert result.findings == 0
+    assert result.counts[Outcome.MATCHED] == result.published == 12
+    assert "streams of other owners: another/system" in result.not_compared

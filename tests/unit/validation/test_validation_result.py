@@ -168,6 +168,30 @@ def test_a_clean_session_reports_its_certainty(event):
     assert result.exit_code == 0
 
 
+def test_an_outage_that_cost_nothing_is_told_in_the_head_and_is_no_doubt(event):
+    text = to_text(played(event).result(AT))
+    head = text.partition("\n\n")[0]
+    assert head.startswith("PASS")
+    assert "supabase was away 1 time, nothing was missed" in head
+    assert "legacy was away" not in head
+
+
+def test_an_outage_that_cost_events_is_told_with_their_number(event):
+    session = played(event)
+    session.set_live(Backend.SUPABASE, live=False)
+    session.set_live(Backend.SUPABASE, live=True)
+    for seq in range(13, 16):
+        session.alignment.publish(event(seq), 7.0)
+        session.alignment.observe(Backend.LEGACY, event(seq), 7.0, 0.1)
+    pending = to_text(session.result(AT))
+    assert "supabase was away 2 times, nothing was missed so far, 3 pending" in pending
+    for at in (8.0, 9.5, 11.0, 12.5, 14.0, 15.5, 17.0, 18.5, 20.0, 21.5, 23.0):
+        session.decide(at)
+    text = to_text(session.result(AT))
+    assert text.startswith("FAIL")
+    assert "supabase was away 2 times, 3 events were missed" in text.partition("\n\n")[0]
+
+
 def test_findings_are_shown_with_values_cut(event):
     result = played(event, changed=11).result(AT)
     text = to_text(result)
