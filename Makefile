@@ -51,7 +51,7 @@ fmt: $(VENV)/.tests ## format, and mend what can be mended
 	@$(BIN)/python docs/make_cli_reference.py > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
 
 bench: $(VENV)/.tests ## print the tables of bench/
-	@for each in bench/*.py; do echo "== $$each"; $(BIN)/python $$each || exit 1; done
+	@for each in bench/realtime_*.py; do echo "== $$each"; PYTHONPATH=. $(BIN)/python $$each $(ARGS) || exit 1; done
 
 screenshots: $(VENV)/.tests ## take the pictures of the dashboard (needs Chromium and a running `crossfade up`)
 	@$(BIN)/python docs/make_screenshots.py http://127.0.0.1:8003 docs/images

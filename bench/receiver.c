@@ -6,7 +6,7 @@
  * "ready". Then, for each line "N" on stdin, prints "counting", waits for N more frames and
  * prints "done END_NS FRAMES BYTES CPU_US P50_US P90_US P99_US MAX_US": END_NS is CLOCK_MONOTONIC at the last frame; the
  * delays are those of frames that carry `"sent": NANOSECONDS` of the same clock. "short ..." says that frames stopped
- * coming for 15 seconds, "closed ..." that a connection ended. Server frames are unmasked and whole (RFC 6455).
+ * coming for 15 seconds, "closed ..." that a connection ended. Each connection is pinged every 20 seconds meanwhile. Server frames are unmasked and whole (RFC 6455).
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SILENCE_MS = 15000, FIRST_BUFFER = 1 << 18, MOST_DELAYS = 8 << 20 };
+enum { SILENCE_MS = 15000, PING_MS = 20000, FIRST_BUFFER = 1 << 18, MOST_DELAYS = 8 << 20 };
 
 struct client { int fd; long frames; size_t have, size; unsigned char *buffer; };
 
@@ -111,9 +111,18 @@ static void receive(struct client *c) {
   memmove(c->buffer, c->buffer + at, c->have -= at);
 }
 
+static void ping_all(void) { /* or a server takes us for gone */
+  static int64_t last_ns;
+  if (!last_ns) last_ns = now_ns();
+  if (now_ns() - last_ns < PING_MS * 1000000LL) return;
+  last_ns = now_ns();
+  for (int i = 0; i < count; i++) send_all(clients[i].fd, "\x89\x80\0\0\0\0", 6);
+}
+
 static int wait_for(long total, long each) { /* 0 when all came */
   struct epoll_event events[256];
   for (;;) {
+    ping_all();
     if (total && frames >= total) return 0;
     if (each) {
       int ready = 1;

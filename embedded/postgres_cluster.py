@@ -50,7 +50,7 @@ _SETTINGS = {
     "wal_level": "logical",
     "max_wal_senders": "20",
     "max_replication_slots": "20",
-    "max_slot_wal_keep_size": "1GB",  # a forgotten slot may not fill the disk
+    "max_slot_wal_keep_size": "4GB",  # a forgotten slot may not fill the disk
     "password_encryption": "scram-sha-256",
     "wal_writer_delay": "10ms",  # a walsender sends only flushed WAL; matters with synchronous_commit=off
     "log_checkpoints": "off",

@@ -23,6 +23,7 @@ from embedded.phoenix.errors import BadSubscription, TokenRefused
 from embedded.phoenix.limits import Rate
 from embedded.phoenix.session import TOO_MANY_JOINS, Session
 from embedded.realtime_access import Database
+from embedded.realtime_backlog import Backlog
 from embedded.realtime_broadcast import BroadcastHub
 from embedded.realtime_connection import Connection
 from embedded.realtime_feed import Feed, Subscription
@@ -50,8 +51,6 @@ IDLE_SECONDS: Final = 66.0
 _RESTART_SECONDS: Final = 1.0
 _BUSY_SECONDS: Final = 0.01
 """Whoever polls finds the next change so soon after the last without a pause in between."""
-_WAITING_TRANSACTIONS: Final = 256
-_TRANSACTIONS_AT_ONCE: Final = 64
 
 
 class RealtimeServer:
@@ -104,6 +103,7 @@ class RealtimeServer:
         self._dropped = 0
         self._failed = 0
         self._lsn = 0
+        self._halved = False
         self._fault: str | None = None
 
     # -- the feed
@@ -118,6 +118,12 @@ class RealtimeServer:
                     self._fault = "; ".join(str(error) for error in group.exceptions)
                     _log.error("The change feed stopped and is started again: %s", self._fault)
                 self._live.clear()
+                if self._halved:
+                    # the new stream begins with the whole transaction again, and nobody is to get its start twice
+                    self._halved = False
+                    self._send_away(
+                        WSCloseCode.SERVICE_RESTART, "a transaction was interrupted, read it again"
+                    )
                 await asyncio.sleep(_RESTART_SECONDS)
         finally:
             self._live.clear()
@@ -135,39 +141,41 @@ class RealtimeServer:
             on_live=self._on_live,
             on_slot_lost=self._on_slot_lost,
         )
-        # full, it holds back the stream; nothing is dropped
-        waiting: asyncio.Queue[Transaction] = asyncio.Queue(_WAITING_TRANSACTIONS)
+        waiting = Backlog()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read(client, waiting))
             tasks.create_task(self._deliver(client, waiting))
             tasks.create_task(self._messages.maintain())
 
-    async def _read(self, client: WalClient, waiting: asyncio.Queue[Transaction]) -> None:
+    async def _read(self, client: WalClient, waiting: Backlog) -> None:
         stream = cast("AsyncGenerator[Transaction]", client.transactions())
         async with contextlib.aclosing(stream) as transactions:
             async for transaction in transactions:
                 await waiting.put(transaction)
 
-    async def _deliver(self, client: WalClient, waiting: asyncio.Queue[Transaction]) -> None:
+    async def _deliver(self, client: WalClient, waiting: Backlog) -> None:
         """Deliver what gathered while the last batch was worked on, so that load makes batches, not delay."""
         while True:
-            batch = [await waiting.get()]
+            first = await waiting.first()
             if self.habits.poll_seconds is not None:
-                await self._poll(self.habits.poll_seconds, batch[0])
-            while len(batch) < _TRANSACTIONS_AT_ONCE and not waiting.empty():
-                batch.append(waiting.get_nowait())
-            last = batch[-1].commit_lsn
+                await self._poll(self.habits.poll_seconds, first)
+            batch = waiting.take()
+            whole = [transaction.commit_lsn for transaction in batch if transaction.last]
+            self._halved = True
             try:
                 await self._feed.deliver(await self._messages.take(batch))
             except Exception:  # noqa: BLE001  # the top of the feed's task, logged here once
                 # Going on beats stopping for everybody; those who may have missed something are sent away,
                 # so that they come back and read it.
                 self._failed += len(batch)
+                last = batch[-1].commit_lsn
                 _log.exception("%d transactions up to %x could not be delivered.", len(batch), last)
                 self._send_away(WSCloseCode.INTERNAL_ERROR, "a transaction could not be delivered")
-            self._lsn = last
+            self._halved = not batch[-1].last
             self._polled_at = asyncio.get_running_loop().time()
-            self._flusher.then(client.acknowledge, last)
+            if whole:
+                self._lsn = whole[-1]
+                self._flusher.then(client.acknowledge, whole[-1])
             await asyncio.sleep(0)  # a full backlog must not keep frames from being written
 
     async def _poll(self, seconds: float, transaction: Transaction) -> None:

@@ -111,11 +111,11 @@ class Feed:
             self.remove(subscription)
 
     async def deliver(self, transactions: Sequence[Transaction]) -> None:
-        """Write the changes, in order, to everybody who wants and may see them.
+        """Write the changes, in order, to everybody who wants and may see them; parts of a transaction will do.
 
         Several transactions at once cost the database as many questions as one.
         """
-        self.transactions += len(transactions)
+        self.transactions += sum(transaction.last for transaction in transactions)
         self.changes += sum(len(transaction.changes) for transaction in transactions)
         if not self._subscriptions:
             return

@@ -80,6 +80,8 @@ class WalClient:
         self._live = asyncio.Event()
         self._delivered = 0
         self._acknowledged = 0
+        self._begun = (0, 0)
+        """Where the transaction commits that was delivered in part, and how many of its changes were."""
         self._streamed = False
         """Whether the stream was ever up: then a slot that is absent was dropped, and changes with it."""
 
@@ -95,7 +97,7 @@ class WalClient:
     def acknowledge(self, lsn: int) -> None:
         """Say that everything up to a transaction's ``commit_lsn`` was dealt with, so that PostgreSQL may forget it.
 
-        Reported within a second. Without it the slot keeps WAL until it is invalidated.
+        Of a transaction in parts that is the last part's. Reported within a second. Without it the slot keeps WAL until it is invalidated.
         """
         self._acknowledged = max(self._acknowledged, lsn)
         if self._stream is not None:
@@ -105,19 +107,26 @@ class WalClient:
         """Yield the transactions that changed published tables. Iterate once at a time, inside contextlib.aclosing.
 
         Never ends by itself. Raises ServerError for what waiting does not mend (no such publication, wal_level too
-        low), ProtocolError when PostgreSQL sends what cannot be read. A transaction is held in memory whole.
+        low), ProtocolError when PostgreSQL sends what cannot be read. A large transaction comes in parts; when the
+        connection breaks in between, the rest of it follows as soon as there is a new one.
         """
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
                 self._stream = await self._open_stream()
-                decoder = Decoder()
+                decoder = Decoder(self._delivered, *self._begun)
                 self._streamed = True
                 self._set_live(live=True)
                 while True:
                     for transaction in await self._read(self._stream, decoder):
                         pause = _FIRST_PAUSE_SECONDS
-                        self._delivered = transaction.commit_lsn
+                        if transaction.last:
+                            self._delivered = transaction.commit_lsn
+                        else:
+                            self._begun = (
+                                transaction.commit_lsn,
+                                transaction.before + len(transaction.changes),
+                            )
                         yield transaction
             except (ConnectionLost, ServerError) as error:
                 if isinstance(error, ServerError) and error.sqlstate not in _PASSING:
@@ -131,7 +140,7 @@ class WalClient:
     # ---- one connection ----
 
     async def _read(self, stream: Connection, decoder: Decoder) -> list[Transaction]:
-        """Wait for messages and return the transactions they complete that were not delivered before."""
+        """Wait for messages and return what they complete that was not delivered before."""
         completed: list[Transaction] = []
         for message in await stream.receive():
             if isinstance(message, Keepalive):
@@ -143,8 +152,8 @@ class WalClient:
             event = decoder.decode(message.data)
             if isinstance(event, RelationMessage):
                 decoder.define(await self._describe(event))
-            elif isinstance(event, Transaction) and event.commit_lsn > self._delivered:
-                if event.changes:
+            elif isinstance(event, Transaction) and not (event.last and event.commit_lsn <= self._delivered):
+                if event.changes or event.before:
                     completed.append(event)
                 elif not completed:
                     self._pass_over(event.commit_lsn)
@@ -218,6 +227,7 @@ class WalClient:
         # A new slot begins now; positions of an old one, or of another cluster that was here, mean nothing to it.
         missed = lost is not None or self._streamed
         self._delivered = self._acknowledged = 0
+        self._begun = (0, 0)
         if missed:
             self._say_lost(lost or SlotLost(self._slot, "dropped", None))
 

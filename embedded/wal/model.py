@@ -114,12 +114,19 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """A committed transaction; only changes of published tables, in the order they were made.
+    """A committed transaction, or a part of a large one; only changes of published tables, in the order they were made.
 
     ``commit_lsn`` is the position just behind the commit: greater for each later transaction, unique, and what
-    ``WalClient.acknowledge`` takes.
+    ``WalClient.acknowledge`` takes. Parts of one transaction follow each other without anything in between; all but
+    the ``last`` have the position of the commit itself, which is not for acknowledging.
     """
 
     commit_lsn: int
     commit_timestamp: datetime
     changes: tuple[Change, ...]
+    last: bool = True
+    """Whether nothing of the transaction comes after this."""
+    before: int = 0
+    """How many of its changes came in earlier parts."""
+    size: int = 0
+    """Bytes of the messages that the changes were made from: about half the memory that they take."""

@@ -9,10 +9,11 @@ description made of what is known serves.
 from __future__ import annotations
 
 import struct
+import sys
 from dataclasses import dataclass
 from functools import partial
 from json.encoder import encode_basestring as quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from embedded.errors import ProtocolError
 from embedded.wal.messages import timestamp
@@ -23,10 +24,12 @@ from embedded.wal.values import column_encoder, is_json_already, jsonb_key_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
 
     from embedded.wal.model import ReplicaIdentity, Row, Value
     from embedded.wal.types import PgType
 
+_BEGUN = struct.Struct("!QqI")
 _COMMIT = struct.Struct("!BQQq")
 _UINT32 = struct.Struct("!I")
 _COLUMN_TAIL = struct.Struct("!Ii")
@@ -41,6 +44,9 @@ _INSERT, _UPDATE, _DELETE, _TRUNCATE = ord("I"), ord("U"), ord("D"), ord("T")
 _NEW, _OLD, _KEY = ord("N"), ord("O"), ord("K")
 _NULL, _TEXT, _TOASTED = ord("n"), ord("t"), ord("u")
 _INSERTED_ROW = 6  # behind the kind, the table's oid and the marker
+PART_CHANGES: Final = 1024
+PART_BYTES: Final = 4 * 1024 * 1024
+"""A transaction with more comes in parts: PostgreSQL sends it once it is committed, and memory stays bounded."""
 _IGNORED = frozenset(b"OYM")  # origin, type, logical message: nothing we deliver depends on them
 
 
@@ -149,13 +155,29 @@ def _json_object(members: list[_Member], row: Row) -> bytes:
 
 
 class Decoder:
-    """Decodes one replication connection's messages; use a new one for each connection."""
+    """Decodes one replication connection's messages; use a new one for each connection.
 
-    __slots__ = ("_changes", "_codecs", "_open")
+    A new connection begins with whole transactions, so what was handed out before is left out: those that committed
+    before the position ``delivered``, and of the one that commits at the position ``begun`` as many changes as
+    ``begun_changes``. A transaction decoded again has the same changes.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = (
+        "_before", "_begun", "_begun_changes", "_changes", "_codecs", "_commit_at", "_delivered", "_moment", "_open",
+        "_size", "_skip",
+    )  # fmt: skip
+
+    def __init__(self, delivered: int = 0, begun: int = 0, begun_changes: int = 0) -> None:
+        self._delivered = delivered
+        self._begun = begun
+        self._begun_changes = begun_changes
         self._codecs: dict[int, _Codec] = {}
         self._changes: list[Change] = []
+        self._size = 0
+        self._before = 0
+        self._skip = 0
+        self._commit_at = 0
+        self._moment: datetime = timestamp(0)
         self._open = False
 
     @property
@@ -168,7 +190,10 @@ class Decoder:
         self._codecs[relation.oid] = _Codec(relation)
 
     def decode(self, message: bytes) -> Transaction | RelationMessage | None:
-        """Take the next message; return the transaction it completes, or the table it describes. Raises ProtocolError."""
+        """Take the next message; return the part or transaction it completes, or the table it describes.
+
+        Raises ProtocolError.
+        """
         try:
             return self._decode(message)
         except (struct.error, IndexError, UnicodeDecodeError) as error:
@@ -179,35 +204,65 @@ class Decoder:
     def _decode(self, message: bytes) -> Transaction | RelationMessage | None:
         kind = message[0]
         if kind == _INSERT and self._inserted(message):
-            pass
-        elif kind in (_INSERT, _UPDATE, _DELETE):
+            return self._part(message)
+        if kind in (_INSERT, _UPDATE, _DELETE):
             self._row_change(kind, message)
-        elif kind == _BEGIN:
-            if self._open:
-                raise ProtocolError("PostgreSQL began a transaction inside another one.")
-            self._open = True
+            return self._part(message)
+        if kind == _TRUNCATE:
+            self._truncate(message)
+            return self._part(message)
+        if kind == _BEGIN:
+            self._begin(message)
         elif kind == _COMMITTED:
             return self._commit(message)
         elif kind == _RELATION:
             described = _parse_relation(message)
             self.define(complete(described, BUILTIN_TYPES, None))
             return described
-        elif kind == _TRUNCATE:
-            self._truncate(message)
         elif kind not in _IGNORED:
             raise ProtocolError(f"PostgreSQL sent a replication message of the unknown kind {message[:1]!r}.")
         return None
+
+    def _begin(self, message: bytes) -> None:
+        if self._open:
+            raise ProtocolError("PostgreSQL began a transaction inside another one.")
+        self._commit_at, committed_at, _xid = _BEGUN.unpack_from(message, 1)
+        self._moment = _moment(committed_at)
+        self._open = True
+        self._before = 0
+        if self._commit_at < self._delivered:
+            self._skip = sys.maxsize
+        else:
+            self._skip = self._begun_changes if self._commit_at == self._begun else 0
+
+    def _part(self, message: bytes) -> Transaction | None:
+        """Count the message's changes; return those at hand if they are enough for a part."""
+        changes = self._changes
+        if self._skip:
+            skipped = min(self._skip, len(changes))
+            del changes[:skipped]
+            self._skip -= skipped
+            self._before += skipped
+            if not changes:
+                return None
+        self._size += len(message)
+        if len(changes) < PART_CHANGES and self._size < PART_BYTES:
+            return None
+        return self._taken(self._commit_at, self._moment, last=False)
+
+    def _taken(self, position: int, moment: datetime, *, last: bool) -> Transaction:
+        taken = Transaction(position, moment, tuple(self._changes), last, self._before, self._size)
+        self._before += len(taken.changes)
+        self._changes = []
+        self._size = 0
+        return taken
 
     def _commit(self, message: bytes) -> Transaction:
         if not self._open:
             raise ProtocolError("PostgreSQL committed a transaction that it had not begun.")
         _flags, _commit_lsn, end_lsn, committed_at = _COMMIT.unpack_from(message, 1)
-        changes, self._changes, self._open = tuple(self._changes), [], False
-        try:
-            moment = timestamp(committed_at)
-        except OverflowError as error:
-            raise ProtocolError("PostgreSQL sent a commit time out of range.") from error
-        return Transaction(end_lsn, moment, changes)
+        self._open = False
+        return self._taken(end_lsn, _moment(committed_at), last=True)
 
     def _codec(self, oid: int) -> _Codec:
         codec = self._codecs.get(oid)
@@ -267,6 +322,13 @@ class Decoder:
         for index in range(count):
             relation = self._codec(_UINT32.unpack_from(message, 6 + 4 * index)[0]).relation
             self._changes.append(Change(relation, "TRUNCATE", None, None, None, None))
+
+
+def _moment(committed_at: int) -> datetime:
+    try:
+        return timestamp(committed_at)
+    except OverflowError as error:
+        raise ProtocolError("PostgreSQL sent a commit time out of range.") from error
 
 
 def _update(codec: _Codec, old: Row | None, new: Row, *, full: bool) -> Change:

@@ -68,7 +68,7 @@ class Follower:
                 async for transaction in transactions:
                     self.arrived_at.append(time.perf_counter())
                     self.transactions.append(transaction)
-                    if self.acknowledge:
+                    if self.acknowledge and transaction.last:
                         self.client.acknowledge(transaction.commit_lsn)
                     self._news.set()
         except Exception as error:

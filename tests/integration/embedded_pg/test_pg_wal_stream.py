@@ -1,6 +1,7 @@
 """The replication client on a real PostgreSQL."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import statistics
@@ -328,4 +329,46 @@ async def test_a_change_arrives_within_milliseconds_and_a_large_transaction_whol
             "insert into t select g, repeat('x', 100) from generate_series(1000, 30999) g"
         )
         await follower.wait_for(30100)
-    assert len(follower.transactions[-1].changes) == 30000
+        parts = follower.transactions[100:]
+        assert [part.last for part in parts] == [False] * (len(parts) - 1) + [True]
+        assert [part.before for part in parts] == [1024 * number for number in range(len(parts))]
+
+
+TERMINATE = "select pg_terminate_backend(active_pid) from pg_replication_slots where active"
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+async def test_a_connection_that_breaks_in_a_large_transaction_costs_and_doubles_nothing(
+    postgres, connection, acknowledged
+):
+    """The walsender is ended three times in the middle; nothing is read meanwhile, so it cannot be done before."""
+    rows = 20_000
+    await connection.execute(
+        "create table t (id int primary key, v text); alter publication supabase_realtime add table t"
+    )
+    client = WalClient(postgres.socket_dir, postgres.port)
+    ids, broken_at, ends = [], [], []
+    async with asyncio.timeout(60), contextlib.aclosing(client.transactions()) as transactions:
+        reading = asyncio.ensure_future(anext(transactions))
+        await client.wait_live()
+        await connection.execute("insert into t values (-1, 'before')")
+        await connection.execute(
+            "insert into t select g, repeat('x', 900) from generate_series(0, $1::int) g", rows
+        )
+        await connection.execute("insert into t values (-2, 'after')")
+        while not ids or ids[-1] != -2:
+            transaction = await reading
+            ids += [int(change.new[0]) for change in transaction.changes]
+            if transaction.last:
+                ends.append(transaction.commit_lsn)
+                if acknowledged:
+                    client.acknowledge(transaction.commit_lsn)
+            if len(broken_at) < 3 and len(ids) > 3000 * (len(broken_at) + 1):
+                broken_at.append(len(ids))
+                assert await connection.fetchval(TERMINATE)
+            reading = asyncio.ensure_future(anext(transactions))
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+    assert ids == [-1, *range(rows + 1), -2]
+    assert len(broken_at) == len(ends) == 3
+    assert ends == sorted(set(ends))

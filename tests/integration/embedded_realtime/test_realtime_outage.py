@@ -1,17 +1,23 @@
 """PostgreSQL killed and started again: connected clients lose nothing, new joins wait."""
 
 import asyncio
+import contextlib
 import os
 import signal
 
 import asyncpg
 import pytest
+import websockets
 
 from embedded import keys as key_store
 from embedded.postgres import Postgres
 from tests.integration.embedded_realtime.conftest import TABLES, serving, until
 
 TODOS = {"event": "*", "schema": "public", "table": "todos"}
+
+TERMINATE = """
+select count(*) from (select pg_terminate_backend(active_pid) from pg_replication_slots where active) ended
+"""
 
 
 @pytest.fixture
@@ -62,6 +68,48 @@ async def test_a_killed_database_loses_nothing(own_stack):
     while data["record"]["id"] != 10:  # it may also have been in time for some of the five
         _, data, _ = await late.change()
     assert stack.server.health()["failed_transactions"] == 0
+
+
+async def test_a_large_transaction_interrupted_arrives_once(own_stack):
+    """The walsender is ended while a transaction is under way, once and again; a client notices nothing."""
+    stack = own_stack
+    rows = 20_000
+    client = await stack.client()
+    await client.subscribe("realtime:x", TODOS)
+    sql = await stack.sql()
+    await sql.execute(
+        "insert into todos (id, details) select n, repeat('x', 900) from generate_series(1, $1::int) n", rows
+    )
+    await sql.execute("insert into todos (id) values (0)")
+    got, broken = [], 0
+    while not got or got[-1] != 0:
+        got.append((await client.change(30))[1]["record"]["id"])
+        if len(got) in {500, 4000, 8000}:
+            broken += await sql.fetchval(TERMINATE)
+    assert got == [*range(1, rows + 1), 0]
+    assert broken == 3
+    health = stack.server.health()
+    assert (health["failed_transactions"], health["slow_clients_dropped"]) == (0, 0)
+    await until(lambda: stack.server.health()["commit_lsn"] > 0, what="the end of the transaction")
+
+
+async def test_nobody_gets_the_start_of_a_transaction_twice_when_the_feed_starts_anew(own_stack):
+    """Without its publication the feed cannot go on where it was; who had a part of a transaction is sent away."""
+    stack = own_stack
+    client = await stack.client()
+    await client.subscribe("realtime:x", TODOS)
+    sql = await stack.sql()
+    await sql.execute(
+        "insert into todos (id, details) select n, repeat('x', 900) from generate_series(1, 20000) n"
+    )
+    got = [(await client.change(30))[1]["record"]["id"] for _ in range(500)]
+    await sql.execute("drop publication supabase_realtime")
+    assert await sql.fetchval(TERMINATE) == 1
+    with contextlib.suppress(websockets.ConnectionClosed):
+        while True:
+            got.append((await client.change(30))[1]["record"]["id"])
+    assert client.socket.close_code == 1012
+    assert got == list(range(1, len(got) + 1))
 
 
 async def test_two_servers_have_a_slot_each(own_stack):

@@ -3,12 +3,12 @@
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedded.errors import ProtocolError
 from embedded.wal.model import UNCHANGED, Transaction
-from embedded.wal.pgoutput import Decoder, RelationMessage, complete
+from embedded.wal.pgoutput import PART_BYTES, PART_CHANGES, Decoder, RelationMessage, complete
 from embedded.wal.types import PgType
 
 OID = 16400
@@ -181,6 +181,67 @@ def test_what_breaks_the_protocol_is_refused(messages):
         decoder.decode(message)
     with pytest.raises(ProtocolError):
         decoder.decode(messages[-1])
+
+
+def large(rows, decoder=None):
+    """Decode a transaction of so many rows and return the parts it comes in."""
+    decoder = Decoder() if decoder is None else decoder
+    messages = [BEGIN, relation(), *(INSERT + row(str(number), "x", "t") for number in range(rows)), COMMIT]
+    return [event for event in map(decoder.decode, messages) if isinstance(event, Transaction)]
+
+
+def ids(parts):
+    return [int(change.new[0]) for each in parts for change in each.changes]
+
+
+def test_a_large_transaction_comes_in_parts():
+    parts = large(2 * PART_CHANGES + 1)
+    assert [len(each.changes) for each in parts] == [PART_CHANGES, PART_CHANGES, 1]
+    assert [each.last for each in parts] == [False, False, True]
+    assert [each.before for each in parts] == [0, PART_CHANGES, 2 * PART_CHANGES]
+    assert [each.commit_lsn for each in parts] == [100, 100, 148]
+    assert ids(parts) == list(range(2 * PART_CHANGES + 1))
+
+
+def test_a_last_part_may_be_empty():
+    first, last = large(PART_CHANGES)
+    assert (first.last, last.last) == (False, True)
+    assert (last.changes, last.before) == ((), PART_CHANGES)
+
+
+def test_large_rows_make_parts_of_few():
+    body = "x" * (PART_BYTES // 2)
+    decoder = Decoder()
+    decoder.decode(BEGIN)
+    decoder.decode(relation())
+    assert decoder.decode(INSERT + row("1", body, "t")) is None
+    part = decoder.decode(INSERT + row("2", body, "t"))
+    assert isinstance(part, Transaction)
+    assert len(part.changes) == 2
+    assert PART_BYTES < part.size < PART_BYTES + 100
+
+
+@given(st.integers(0, 2 * PART_CHANGES + 5))
+@settings(max_examples=20, deadline=None)
+def test_what_came_before_the_connection_broke_is_left_out(given_before):
+    rows = 2 * PART_CHANGES + 5
+    parts = large(rows, Decoder(delivered=90, begun=100, begun_changes=given_before))
+    assert ids(parts) == list(range(given_before, rows))
+    assert parts[0].before == given_before
+    assert parts[-1].last
+    assert parts[-1].before + len(parts[-1].changes) == rows
+
+
+def test_another_transaction_is_not_shortened():
+    assert ids(large(3, Decoder(begun=99, begun_changes=2))) == [0, 1, 2]
+    decoder = Decoder(begun=100, begun_changes=2)
+    assert ids(large(3, decoder)) == [2]
+
+
+def test_a_transaction_right_behind_the_delivered_one_is_not_left_out():
+    assert ids(large(1, Decoder(delivered=100))) == [0]
+    (left,) = large(2 * PART_CHANGES, Decoder(delivered=101))
+    assert (left.changes, left.last) == ((), True)
 
 
 @given(
