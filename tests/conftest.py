@@ -98,5 +98,4 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
         made.start("--without", "dashboard", "--no-docker")
         yield made
     finally:
-        if made.process is not None and made.process.poll() is None:
-            made.stop()
+        made.remove()

@@ -21,11 +21,7 @@ def make_installation(tmp_path: Path) -> Iterator[Callable[[], Installation]]:
             directory.mkdir()
             made = Installation(directory)
 
-            def end() -> None:
-                if made.process is not None and made.process.poll() is None:
-                    made.stop()
-
-            stack.callback(end)
+            stack.callback(made.remove)
             return made
 
         yield make

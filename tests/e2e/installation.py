@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,6 +104,15 @@ class Installation:
         _, alive = psutil.wait_procs(family, timeout=5)
         assert not alive, f"left behind: {alive}"
         return code
+
+
+    def remove(self) -> None:
+        """End what runs, and remove the database that root keeps outside of the data directory."""
+        if self.process is not None and self.process.poll() is None:
+            self.stop()
+        elsewhere = self.directory / ".crossfade/supabase/location.json"
+        if elsewhere.exists():
+            shutil.rmtree(json.loads(elsewhere.read_text())["cluster"])
 
 
 def events(output: str) -> list[dict[str, Any]]:

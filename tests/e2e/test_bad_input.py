@@ -225,8 +225,7 @@ def test_a_hosted_project_needs_only_its_url_key_and_database(
         report = json.loads(made.run("status", "--format", "json").stdout)
         assert "postgres" not in {check["name"] for check in report["checks"]}
     finally:
-        if made.process is not None and made.process.poll() is None:
-            made.stop()
+        made.remove()
 
 
 def test_a_hosted_project_is_well_with_its_anon_key_and_a_users_token(
