@@ -34,8 +34,9 @@ _HINTS: Mapping[str, str] = {
     "42501": "this key or user may not read: it needs app_metadata.crossfade_role viewer, operator or admin",
     "401": "check SUPABASE_KEY: the project does not accept it",
 }
-_TRANSIENT = ("PGRST000", "PGRST001", "PGRST002", "PGRST003", "08", "53", "57P", "40", "5")
-"""Beginnings of codes that say "not now": no database connection, too many, shutting down, serialisation; HTTP 5xx."""
+_TRANSIENT_SQLSTATES = ("08", "40", "53", "57", "58")
+"""Classes that say "not now": connection, serialisation, resources, operator's intervention, system."""
+_HTTP_STATUS_DIGITS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +108,16 @@ def _translated(error: APIError, function: str) -> Unreachable | Refused:
     """Return our error for PostgREST's; the code is PostgREST's own, an SQLSTATE, or the HTTP status."""
     code = str(error.code or "")
     reason = f"{function}: {error.message or 'no message'} ({code})"
-    if code.startswith(_TRANSIENT) or not code:
+    if _transient(code):
         return Unreachable(BACKEND, reason)
     return Refused(BACKEND, reason, _HINTS.get(code, error.hint or ""))
+
+
+def _transient(code: str) -> bool:
+    """Tell whether a code says "not now" rather than "not you"."""
+    if len(code) == _HTTP_STATUS_DIGITS:  # from a gateway in front of PostgREST
+        return code.startswith("5") or code in {"408", "429"}
+    return not code or code.startswith(("PGRST00", *_TRANSIENT_SQLSTATES))
 
 
 def _names(topics: Collection[Topic]) -> list[str]:

@@ -21,8 +21,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from adapters.errors import AdapterError
 from adapters.legacy_link import LegacyLink
 from adapters.postgres_writer import PostgresWriter
@@ -30,8 +28,9 @@ from adapters.spool import PATHS, Spool
 from collectors.collector import Collector, Schedule
 from collectors.docker import DockerCollector
 from collectors.host import HostCollector
+from crossfade import logs
 from crossfade.collect_status import Publisher, report
-from crossfade.errors import CrossfadeError
+from crossfade.errors import CrossfadeError, first_of
 from crossfade.paths import DataDir, write_json
 from legacy_ws.errors import LegacyError
 from legacy_ws.process import read_token
@@ -241,7 +240,7 @@ async def _run(options: Options) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the process; return its exit status: 0 after a stop, 1 with one line about what is wrong."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
-    _log_to_stderr()
+    logs.to_stderr(logging.INFO)
     try:
         options.data.create()
         asyncio.run(_run(options))
@@ -251,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ours, bugs = group.split(_OURS)
         if ours is None or bugs is not None:
             raise
-        return _told(_first(ours))
+        return _told(first_of(ours, _OURS) or ours)
     return 0
 
 
@@ -259,27 +258,6 @@ def _told(error: BaseException) -> int:
     """Say an error of ours in one line; return the exit status it stands for."""
     sys.stderr.write(f"collect: {error}\n")
     return int(getattr(error, "exit_code", 1))
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first plain error of a group."""
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
-    )
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.processors.format_exc_info,
-            structlog.processors.LogfmtRenderer(key_order=["event"]),
-        ],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        logger_factory=structlog.stdlib.LoggerFactory(),
-    )
 
 
 if __name__ == "__main__":
