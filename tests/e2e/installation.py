@@ -105,7 +105,6 @@ class Installation:
         assert not alive, f"left behind: {alive}"
         return code
 
-
     def remove(self) -> None:
         """End what runs, and remove the database that root keeps outside of the data directory."""
         if self.process is not None and self.process.poll() is None:

@@ -91,11 +91,11 @@ async def test_a_frame_that_is_too_large_closes_with_1009(stack):
     assert closed.value.rcvd.code == 1009
 
 
-@pytest.mark.parametrize("stack", [{"idle_seconds": 0.3}], indirect=True)
+@pytest.mark.parametrize("stack", [{"idle_seconds": 1.2}], indirect=True)
 async def test_an_idle_connection_is_closed_with_1000(stack):
     client = await stack.client()
     for _ in range(4):
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.35)  # together longer than the idle time, each well below it
         await (await client.socket.ping())  # pings keep it
     with pytest.raises(websockets.ConnectionClosed) as closed:
         await client.receive(5)
