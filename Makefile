@@ -50,15 +50,16 @@ fmt: $(VENV)/.tests ## format, and mend what can be mended
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/python docs/make_cli_reference.py > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
 
-bench: $(VENV)/.tests ## print the tables of bench/
-	@for each in bench/realtime_*.py; do echo "== $$each"; PYTHONPATH=. $(BIN)/python $$each $(ARGS) || exit 1; done
+bench: $(VENV)/.tests ## print the tables of bench/ (about 40 minutes; nothing else should run)
+	@for each in bench/realtime_*.py bench/flags.py bench/flag_changes.py bench/spool_write.py bench/history_year.py bench/query_service.py bench/services_killed.py bench/alerts.py bench/legacy_fanout.py bench/gateway.py bench/push_versus_polling.py bench/loss.py bench/collector_idle.py bench/collector_outage.py bench/ssh_hundred.py "bench/handover.py storm --minutes 2" "bench/handover.py thousand" bench/dashboard.py; do \
+	  echo "== $$each"; PYTHONPATH=. $(BIN)/python $$each $(ARGS) || exit 1; done
 
 screenshots: $(VENV)/.tests ## take the pictures of the dashboard (needs Chromium and a running `crossfade up`)
-	@$(BIN)/python docs/make_screenshots.py http://127.0.0.1:8003 docs/images
+	@PYTHONPATH=. $(BIN)/python docs/make_screenshots.py http://127.0.0.1:8003 docs/images
 
 lock: ## resolve the dependencies anew (needs uv)
-	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --group build -o requirements.lock pyproject.toml
-	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url -c requirements.lock --group build --group dev -o requirements-dev.lock pyproject.toml
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-annotate --no-header --no-emit-index-url --group build -o requirements.lock pyproject.toml
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-annotate --no-header --no-emit-index-url -c requirements.lock --group build --group dev -o requirements-dev.lock pyproject.toml
 
 clean: ## remove .venv and caches; your data in .crossfade stays
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage* htmlcov

@@ -10,11 +10,15 @@ from functools import partial
 
 import streamlit as st
 
+from crossfade.client import Client
 from crossfade.errors import CrossfadeError
+from crossfade.operating import Operating
 from crossfade.paths import DataDir, read_json
+from crossfade.plan import running_state
+from crossfade.records import LookedUp
 from crossfade.settings import load_settings
 from crossfade.wiring import Wiring
-from dashboard import page
+from dashboard import app
 from dashboard.hub import Hub, Sources
 from monitoring.errors import Unreachable
 from monitoring.service import MonitoringService
@@ -23,8 +27,8 @@ from monitoring.service import MonitoringService
 @asynccontextmanager
 async def _connect(wiring: Wiring, client_id: str) -> AsyncIterator[MonitoringService]:
     try:
-        async with wiring.connect_router(client_id) as router:
-            yield router
+        async with Client(partial(wiring.connect_router, client_id)) as client:
+            yield client.service
     except CrossfadeError as error:
         raise Unreachable("Crossfade", str(error)) from error
 
@@ -43,6 +47,9 @@ def _hub() -> Hub:
             flags=lambda: (flags.refresh(), flags.problem()),
             parity=partial(read_json, data.parity),
             collect=partial(read_json, data.run / "collect.json"),
+            processes=partial(running_state, data),
+            actions=Operating(wiring),
+            records=LookedUp(wiring),
         )
     )
     hub.start()
@@ -56,9 +63,9 @@ def _settle() -> None:
     gc.freeze()
 
 
-page.configure()
+app.configure()
 try:
-    page.draw(_hub())
+    app.draw(_hub())
     _settle()
 except CrossfadeError as problem:
     st.error(str(problem), icon=":material/error:")

@@ -22,6 +22,11 @@ class InvalidDatabaseUrl(AdapterError):  # noqa: N818 - named for what it is, li
         self.reason = reason
 
 
+def as_role(url: str, role: str) -> str:
+    """Return the URL of asyncpg's that becomes a role at once: one that the URL's user may become."""
+    return f"{url}{'&' if urlsplit(url).query else '?'}{urlencode({'role': role})}"
+
+
 def asyncpg_url(url: str) -> str:
     """Return the URL without what only other clients know: SQLAlchemy's driver name and ``ssl=``, Prisma's options.
 

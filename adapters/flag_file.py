@@ -15,17 +15,19 @@ import logging
 import os
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
 from adapters.errors import AdapterError
 from monitoring.errors import InvalidFlags
 from monitoring.flags.loading import MAX_CHARACTERS, load
-from monitoring.flags.model import Flags
+from monitoring.flags.model import UNLIMITED, Ceiling, Flags, overridden
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+
+    from adapters.rollout_journal import CeilingFile
 
 POLL_SECONDS = 0.25
 
@@ -71,19 +73,34 @@ class FlagFile:
 
     Until the first look, and while there has never been a good file, everybody is served by the legacy server.
     ``kept`` is where the last good text is kept for whoever looks first when the file is broken; without it such a
-    program begins with the legacy server. Belongs to one event loop; ``refresh`` alone serves programs without one.
+    program begins with the legacy server. ``environment`` are switches that win over the file's, ``ceiling`` is the
+    rollout's limit, which counts as a change of the flags. Belongs to one event loop; ``refresh`` alone serves programs
+    without one.
     """
 
-    def __init__(self, path: Path, *, kept: Path | None = None, poll_seconds: float = POLL_SECONDS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        kept: Path | None = None,
+        environment: Mapping[str, bool] | None = None,
+        ceiling: CeilingFile | None = None,
+        poll_seconds: float = POLL_SECONDS,
+    ) -> None:
         self.path = path
+        self._ceiling = ceiling
         self._kept = kept
+        self._environment = environment or {}
         self._poll_seconds = poll_seconds
-        self._flags = Flags()
+        self._wish = Flags()
+        self._limit = UNLIMITED
+        self._flags = self._effective()
         self._problem: str | None = None
         self._last: _Look | None = None
         self._revision = 0
         self._loaded = False
         self._changed = asyncio.Event()
+        self._listeners: set[Callable[[], None]] = set()
 
     def current(self) -> Flags:
         """Return the last good flags."""
@@ -105,13 +122,13 @@ class FlagFile:
 
     def refresh(self) -> Flags:
         """Look at the file now, blocking, and return the flags in force."""
-        self._accept(self._look())
+        self._accept(*self._look_at_both())
         return self._flags
 
     async def run(self) -> NoReturn:
         """Watch the file until cancelled; reading and parsing happen in a thread."""
         while True:
-            self._accept(await asyncio.to_thread(self._look))
+            self._accept(*await asyncio.to_thread(self._look_at_both))
             await asyncio.sleep(self._poll_seconds)
 
     async def changes(self, after_revision: int) -> int:
@@ -119,6 +136,14 @@ class FlagFile:
         while self._revision <= after_revision:
             await self._changed.wait()
         return self._revision
+
+    def listen(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Have ``wake`` called each time other flags come into force; returns what ends that."""
+        self._listeners.add(wake)
+        return lambda: self._listeners.discard(wake)
+
+    def _look_at_both(self) -> tuple[_Look | None, Ceiling]:
+        return self._look(), UNLIMITED if self._ceiling is None else self._ceiling.look()
 
     def _look(self) -> _Look | None:
         """Read the file if it may have changed; None when it has not."""
@@ -170,16 +195,21 @@ class FlagFile:
         except OSError as error:  # another user's directory, or none yet: whoever runs there keeps its own
             _log.debug("the good flags cannot be kept: %s: %s", self._kept, error)
 
-    def _accept(self, look: _Look | None) -> None:
-        if look is None:
-            return
-        known = self._last is not None and self._last.digest == look.digest
-        self._last = look
-        if known:
-            return
+    def _accept(self, look: _Look | None, ceiling: Ceiling) -> None:
+        self._limit = ceiling
+        known = look is None or (self._last is not None and self._last.digest == look.digest)
+        if look is not None:
+            self._last = look
+            if not known:
+                self._take(look)
+        if self._effective() != self._flags:
+            self._enforce()
+
+    def _take(self, look: _Look) -> None:
+        """Take over what a file says that was not known."""
         if look.flags is None:
             if look.kept is not None and not self._loaded:
-                self._enforce(look.kept)
+                self._good(look.kept)
             kept = (
                 "the last good flags stay in force" if self._loaded else "everybody is on the legacy server"
             )
@@ -189,15 +219,24 @@ class FlagFile:
         if self._problem is not None:
             _log.info("flags are good again: %s", self.path)
         self._problem = None
-        if look.flags == self._flags and self._loaded:
-            return  # comments only, or back to what is in force
-        self._enforce(look.flags)
+        self._good(look.flags)
 
-    def _enforce(self, flags: Flags) -> None:
-        self._flags, self._loaded = flags, True
+    def _good(self, wish: Flags) -> None:
+        first, self._loaded = not self._loaded, True
+        self._wish = wish
+        if first:
+            self._enforce()
+
+    def _effective(self) -> Flags:
+        return replace(overridden(self._wish, self._environment), ceiling=self._limit)
+
+    def _enforce(self) -> None:
+        self._flags = self._effective()
         self._revision += 1
         self._changed.set()
         self._changed = asyncio.Event()
+        for wake in tuple(self._listeners):
+            wake()
 
 
 def read(path: Path) -> str:

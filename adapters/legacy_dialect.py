@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit, urlunsplit
+
 from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
@@ -49,8 +51,15 @@ CONNECTION_ERRORS = (
 """All that can end a connection to a legacy server."""
 
 
+def shown(url: str) -> str:
+    """Return an address for people: without what may be a secret in it."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
+
+
 def explain(url: str, error: BaseException) -> Refused | Unreachable:
     """Return what a failed connection means: Refused when waiting will not help, else Unreachable."""
+    url = shown(url)
     match error:
         case InvalidStatus():
             return _explain_status(url, error)

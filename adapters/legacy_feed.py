@@ -6,15 +6,17 @@ Whatever the server sends or leaves out, the sequencer keeps the promise: each e
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 
 from adapters.legacy_dialect import Misbehaved, NotUnderstood
 from legacy_ws.protocol import dashboard
+from monitoring.coverage import Coverage
 from monitoring.cursor import Cursor
 from monitoring.events import Event, Position, StreamId
 from monitoring.sequencer import Sequencer
 from monitoring.service import Item
-from monitoring.topics import GLOBAL, Topic, selects
+from monitoring.topics import Selection, Topic
 
 
 class LegacyFeed:
@@ -24,15 +26,22 @@ class LegacyFeed:
     ``wants_history``.
     """
 
-    def __init__(self, topics: Collection[Topic], since: Cursor | None) -> None:
-        self._topics = frozenset(topics) or frozenset({GLOBAL})
+    def __init__(
+        self,
+        topics: Collection[Topic],
+        since: Cursor | None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._selection = Selection(topics)
+        self._clock = clock
         self._sequencer = (
             Sequencer(since) if since is not None else None
         )  # None until the first answer names the heads
         self._answered = False
         self._asked = False
         self._fetching_hole = False
-        self._server_heads = Cursor()
+        self._coverage: Coverage | None = None  # from the first answer of a connection on
         self._pending: dict[StreamId, Position] = {}  # history on its way, up to these heads
         self.waiting: str = ""
         """Why the server has not answered yet, in its words."""
@@ -66,7 +75,7 @@ class LegacyFeed:
             self._answered
             and not self._asked
             and not self._pending
-            and bool(self._sequencer and self._sequencer.holes)
+            and bool(self._sequencer and self._sequencer.waiting)
         )
 
     @property
@@ -76,24 +85,22 @@ class LegacyFeed:
 
     @property
     def live(self) -> bool:
-        """Whether the server has answered, nothing is missing, and it knows at least what we have."""
+        """Whether the server has answered, nothing is missing, and it knows what we have or was waited for long enough."""
         if (
             not self._answered
             or self._asked
             or self._pending
+            or self._coverage is None
             or self._sequencer is None
-            or self._sequencer.holes
+            or self._sequencer.waiting
         ):
             return False
-        ours = self._sequencer.cursor
-        return self._server_heads.covers(
-            {name: at for name, at in ours.items() if selects(self._topics, name)}
-        )
+        return self._coverage.complete(self._clock())
 
     def disconnected(self) -> None:
         """Forget what only concerned the last connection."""
         self._answered = self._asked = self._fetching_hole = False
-        self._server_heads = Cursor()
+        self._coverage = None
         self._pending = {}
         self.waiting = ""
 
@@ -101,7 +108,7 @@ class LegacyFeed:
         """Return the request for everything after what was delivered."""
         self._fetching_hole = bool(self._sequencer and self._sequencer.holes)
         self._asked = True
-        return dashboard.Subscribe(self._topics, self.cursor)
+        return dashboard.Subscribe(self._selection.topics, self.cursor)
 
     def receive(self, message: dashboard.ServerMessage) -> list[Item]:
         """Take a message; return what can be delivered now.
@@ -131,14 +138,19 @@ class LegacyFeed:
 
     def _subscribed(self, answer: dashboard.Subscribed) -> list[Item]:
         self._answered, self._asked, self.waiting = True, False, ""
-        self._server_heads = answer.heads
         if self._sequencer is None:
             self._sequencer = Sequencer(answer.heads)
         self._pending = {
             name: head
             for name, head in answer.heads.items()
-            if selects(self._topics, name) and head > self._sequencer.position(name)
+            if name in self._selection and head > self._sequencer.position(name)
         }
+        if self._coverage is None:
+            self._coverage = Coverage()
+            self._coverage.begin(self._sequencer.cursor, answer.heads, self._selection.topics, self._clock())
+        else:
+            for name, at in answer.heads.items():
+                self._coverage.shown(name, at)
         items: list[Item] = []
         for gap in answer.gaps:
             head = self._pending.get(gap.stream)
@@ -154,9 +166,10 @@ class LegacyFeed:
         if event is None:
             self.unreadable += 1
             return []
-        if not self._answered or self._sequencer is None or not selects(self._topics, event.stream):
+        if not self._answered or self._sequencer is None or event.stream not in self._selection:
             return []  # sent before our subscription took effect; its answer covers it
-        self._server_heads = self._server_heads.merged({event.stream: event.position})
+        if self._coverage is not None:
+            self._coverage.shown(event.stream, event.position)
         return (
             self._history(self._sequencer, event)
             if event.stream in self._pending

@@ -7,23 +7,27 @@ earlier server had acknowledged as history, and then follows the spool. A server
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
-import structlog
 from websockets.asyncio.client import ClientConnection, connect
 
 from adapters.backoff import Backoff
 from adapters.legacy_dialect import CONNECTION_ERRORS, Misbehaved, explain
+from adapters.link_logs import LinkLogs
 from adapters.outbox import Outbox
+from adapters.resilience import Attempt, Breaker, BreakerState, Circuit
 from legacy_ws.protocol import link
 from monitoring.cursor import Cursor
 from monitoring.errors import Refused
 from monitoring.events import BEGINNING, Event
+from monitoring.interest import DeviceNames
+from monitoring.logs import LogSource
 
-log = structlog.get_logger("adapters.legacy_link")
+log = logging.getLogger(__name__)  # in an application that pushes, too: nothing may get into its output
 
 _PATH: Final = "legacy"
 _WINDOW = 8
@@ -46,18 +50,33 @@ class LinkState:
     refilled_events: int
     unsendable_events: int
     connects: int
+    breaker: BreakerState = field(default_factory=BreakerState)
 
 
 class LegacyLink:
     """Keeps the legacy server at ``url`` (``ws://HOST:PORT/link``) fed from an outbox."""
 
     def __init__(
-        self, outbox: Outbox, url: str, token: str, *, random: Callable[[], float] | None = None
+        self,
+        outbox: Outbox,
+        url: str,
+        token: str,
+        *,
+        logs: Mapping[str, LogSource] | None = None,
+        watched: Callable[[DeviceNames], None] | None = None,
+        random: Callable[[], float] | None = None,
     ) -> None:
+        """``logs`` are the sources of container logs, by device; read only while the server asks.
+
+        ``watched`` is told which devices the server's clients watch by name, at each change; none without a connection.
+        """
+        self._logs = logs or {}
+        self._watched = watched
         self._outbox = outbox
         self._url = url
         self._token = token
         self._backoff = Backoff(cap=_RETRY_CAP_SECONDS, random=random)
+        self._breaker = Breaker(cap=_RETRY_CAP_SECONDS, random=random)
         self._connected = False
         self._detail = "not connected yet"
         self._sent = self._refilled = self._unsendable = self._connects = 0
@@ -66,7 +85,13 @@ class LegacyLink:
     def state(self) -> LinkState:
         """How the link is doing at this moment."""
         return LinkState(
-            self._connected, self._detail, self._sent, self._refilled, self._unsendable, self._connects
+            self._connected,
+            self._detail,
+            self._sent,
+            self._refilled,
+            self._unsendable,
+            self._connects,
+            self._breaker.state,
         )
 
     async def run(self) -> None:
@@ -76,23 +101,27 @@ class LegacyLink:
             try:
                 # A task of its own, cancelled and awaited with this one: up to Python 3.12 a TaskGroup whose child
                 # fails as its parent is cancelled forgets the cancellation and spoils the parent's count of them.
-                await asyncio.create_task(self._session())
+                async with self._breaker.attempt() as attempt:
+                    await asyncio.create_task(self._session(attempt))
             except* CONNECTION_ERRORS as errors:
                 self._failed(_first(errors))
             finally:
                 self._connected = False
+                if self._watched is not None:
+                    self._watched(frozenset())
             if own is not None and own.cancelling():
                 raise asyncio.CancelledError
-            await asyncio.sleep(self._backoff.next())
+            if self._breaker.state.circuit is Circuit.CLOSED:  # else the breaker says when
+                await asyncio.sleep(self._backoff.next())
 
     def _failed(self, error: BaseException) -> None:
         answer = explain(self._url, error)
         if str(answer) != self._detail:  # a server that stays away is said once
-            level = log.error if isinstance(answer, Refused) else log.warning
-            level("legacy_link_down", reason=str(answer))
+            level = logging.ERROR if isinstance(answer, Refused) else logging.WARNING
+            log.log(level, "link: %s", answer)
         self._detail = str(answer)
 
-    async def _session(self) -> None:
+    async def _session(self, attempt: Attempt) -> None:
         async with connect(
             self._url,
             additional_headers={"Authorization": f"Bearer {self._token}"},
@@ -109,11 +138,16 @@ class LegacyLink:
             if not isinstance(greeting, link.Heads):
                 raise Misbehaved(f"expected the server's heads first, got {type(greeting).__name__.lower()}")
             self._connected, self._detail = True, "connected"
+            self._breaker.succeeded(attempt)
             self._connects += 1
-            log.info("legacy_link_up", connects=self._connects)
+            log.info("link: connected")
             window = _Window()
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._acknowledge(connection, window))
+                logs = LinkLogs(self._logs, connection, group)
+                await logs.offer()
+                if self._watched is not None:
+                    await connection.send(link.encode(link.AskWatched()), text=True)
+                group.create_task(self._acknowledge(connection, window, logs))
                 group.create_task(self._forward(connection, greeting.heads, window))
 
     async def _forward(self, connection: ClientConnection, heads: Cursor, window: _Window) -> None:
@@ -136,10 +170,16 @@ class LegacyLink:
                 await asyncio.sleep(0)  # when the server has all of them, nothing above waits
             elif not filled:
                 await window.enter(after)
-                await connection.send(link.encode(link.Events(after, heads=own_heads)), text=True)
+                end = link.Events(after, heads=own_heads, figures=self._figures())
+                await connection.send(link.encode(end), text=True)
                 filled = True
             else:
                 await self._outbox.appended(after)
+
+    def _figures(self) -> link.LinkFigures:
+        """Return what the server tells of this link in its metrics; it changes only while there is no connection."""
+        breaker = self._breaker.state
+        return link.LinkFigures(breaker.attempts - self._connects, breaker.opened)
 
     async def _send(
         self,
@@ -156,7 +196,7 @@ class LegacyLink:
                 encoded.append((position, link.encode_event(event)))
             except link.Unsendable as error:
                 self._unsendable += 1
-                log.warning("event_unsendable", reason=str(error))
+                log.warning("link: an event cannot be sent: %s", error)
         for frame in link.pack(encoded, history=history, more=more):
             await window.enter(frame.position)
             await connection.send(frame.data, text=True)
@@ -165,8 +205,8 @@ class LegacyLink:
             else:
                 self._sent += frame.events
 
-    async def _acknowledge(self, connection: ClientConnection, window: _Window) -> None:
-        """Tell the outbox what the server has taken; ends only with an error."""
+    async def _acknowledge(self, connection: ClientConnection, window: _Window, logs: LinkLogs) -> None:
+        """Tell the outbox what the server has taken, and read the logs it asks for; ends only with an error."""
         while True:
             match link.decode(await connection.recv(decode=False)):
                 case link.Ack(position):
@@ -175,9 +215,13 @@ class LegacyLink:
                     if position > self._outbox.acknowledged(_PATH):
                         self._outbox.acknowledge(_PATH, position)
                     self._backoff.reset()  # it takes what we send: the connection is a good one
+                case link.Watched(devices) if self._watched is not None:
+                    self._watched(devices)
                 case link.LinkError(error):
                     raise Misbehaved(f"the server refused a frame: {error}")
-                case other:
+                case link.Heads() | link.Events() | link.AskWatched() | link.Watched() as other:
+                    raise Misbehaved(f"expected an ack, got {type(other).__name__.lower()}")
+                case other if not logs.take(other):
                     raise Misbehaved(f"expected an ack, got {type(other).__name__.lower()}")
 
 

@@ -39,16 +39,30 @@ class Outbox(Protocol):
         """Return the epoch the stream is written in; None when it was never opened here."""
         ...
 
-    def open_stream(self, stream: StreamId, epoch: int, previous: Position | None, at: datetime) -> Event:
+    def open_stream(
+        self, stream: StreamId, epoch: int, previous: Position | None, at: datetime, *, drained: bool = True
+    ) -> Event:
         """Begin an epoch with its ``stream_opened`` event."""
+        ...
+
+    def is_open(self, stream: StreamId) -> bool:
+        """Tell whether events of the stream are taken."""
+        ...
+
+    def drained(self, stream: StreamId) -> bool:
+        """Tell whether every enabled path has acknowledged all of a stream's events; never true too early."""
         ...
 
     def close_stream(self, stream: StreamId) -> None:
         """Refuse further events of a stream until it is opened or resumed: its lease is another's."""
         ...
 
+    def release_stream(self, stream: StreamId) -> None:
+        """Refuse further events of a stream, also after a restart, until it is opened or resumed: its lease is let go."""
+        ...
+
     def resume_stream(self, stream: StreamId) -> None:
-        """Go on with a closed stream in the epoch it has: its lease was ours all along."""
+        """Go on with a closed or released stream in the epoch it has: its lease is ours."""
         ...
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:

@@ -3,7 +3,8 @@
 Every event is given its identity and kept in one transaction, so a process that is killed at any point leaves a spool
 whose seqs have neither holes nor doubles. Both forwarders read the same rows and acknowledge by position. What both
 have acknowledged is deleted, except the newest ``retain_events``, from which a legacy server that came back empty is
-refilled. An error refuses the whole batch before any seq is taken.
+refilled. An error refuses the whole batch before any seq is taken. It is bounded twice: by the events that wait, and by
+the bytes of its file.
 
 SQLite is called on the caller's thread: an append of one event takes about a quarter of a millisecond, of a hundred
 about four (2 kB each, with the disk flush), so a thread of its own would buy nothing.
@@ -28,6 +29,7 @@ import orjson
 from adapters.outbox import Outbox, PathName
 from adapters.spool_file import (
     SpoolCorrupt,
+    SpoolError,
     SpoolFull,
     StaleEpoch,
     StreamNotOpen,
@@ -39,9 +41,18 @@ from adapters.spool_file import (
 )
 from monitoring.cursor import Cursor
 from monitoring.errors import InvalidEvent
-from monitoring.events import Draft, Event, Position, StreamId, from_json, stream_opened, to_json, uuid7
+from monitoring.events import Draft, Event, Kind, Position, StreamId, from_json, stream_opened, to_json, uuid7
 
 PATHS: tuple[PathName, ...] = ("supabase", "legacy")
+
+MAX_EVENT_BYTES = 500_000
+"""JSON of a larger event is refused: Realtime pushes no row of more than 1 MiB (its reference, "Large"), of JSON that
+PostgreSQL has spaced out, and the legacy server takes no longer message."""
+
+_RESERVED = frozenset({Kind.STREAM_OPENED, Kind.TOMBSTONE})
+"""Kinds that only the spool and the writer make."""
+
+_KIND_CHARACTERS = 128
 
 _READ_BYTES = 4_000_000
 """A read ends after so much JSON, at least one event: what goes out as one transaction or frame stays bounded."""
@@ -54,7 +65,8 @@ _DELETE_ROWS = 5_000
 class SpoolState:
     """How full the spool is: events waiting per enabled path, and what was refused since it was opened.
 
-    At most ``limit`` events may wait for any one path; from there on events are refused for all (ADR 5).
+    At most ``limit`` events may wait for any one path, and the file may have ``limit_bytes``; from there on events are
+    refused for all (ADR 5).
     """
 
     position: int
@@ -62,6 +74,8 @@ class SpoolState:
     waiting: Mapping[str, int]
     refused: Mapping[str, int]
     limit: int
+    used_bytes: int
+    limit_bytes: int
 
 
 class Spool(Outbox):
@@ -74,6 +88,8 @@ class Spool(Outbox):
         connection: sqlite3.Connection,
         *,
         max_events: int,
+        max_bytes: int,
+        max_event_bytes: int,
         retain_events: int,
     ) -> None:
         self._path = path
@@ -81,15 +97,22 @@ class Spool(Outbox):
         self._db = connection
         self._closed = False
         self._max_events = max_events
+        self._page_bytes: int = connection.execute("pragma page_size").fetchone()[0]
+        self._max_bytes = max_bytes
+        self._max_event_bytes = max_event_bytes
         self._retain_events = retain_events
         self._owner = owner_of(connection)
         self._positions = {
             StreamId(stream): Position(epoch, seq)
             for stream, epoch, seq in connection.execute("select stream, epoch, seq from streams")
         }
+        released = connection.execute("select value from meta where key like 'released %'").fetchall()
+        self._released = {StreamId(stream) for (stream,) in released}
         self._lost: set[StreamId] = set()
         given = connection.execute("select seq from sqlite_sequence where name = 'events'").fetchone()
         self._position: int = given[0] if given else 0
+        # Of what an earlier process wrote it is only known that it is not after this.
+        self._last = dict.fromkeys(self._positions, self._position)
         oldest = connection.execute("select min(position) from events").fetchone()[0]
         self._oldest: int = oldest or self._position + 1
         rows = connection.execute("select path, acknowledged, enabled from paths").fetchall()
@@ -100,16 +123,33 @@ class Spool(Outbox):
         """Events that were refused since the spool was opened, by the name of the error."""
 
     @classmethod
-    def open(cls, path: Path, *, max_events: int = 200_000, retain_events: int = 5_000) -> Self:
+    def open(
+        cls,
+        path: Path,
+        *,
+        max_events: int = 200_000,
+        max_bytes: int = 1_000_000_000,
+        max_event_bytes: int = MAX_EVENT_BYTES,
+        retain_events: int = 5_000,
+    ) -> Self:
         """Open the spool, made when there is none.
 
-        At most ``max_events`` may wait for an enabled path. Raises SpoolInUse, SpoolCorrupt or SpoolUnwritable.
+        At most ``max_events`` may wait for an enabled path, in a file of about ``max_bytes``; of what no path waits
+        for, the newest ``retain_events`` stay while there is room. One event has at most ``max_event_bytes``. Raises SpoolInUse, SpoolCorrupt or SpoolUnwritable.
         """
         lock = WriteLock.acquire(path)
         try:
             connection = open_for_writing(path)
             try:
-                return cls(path, lock, connection, max_events=max_events, retain_events=retain_events)
+                return cls(
+                    path,
+                    lock,
+                    connection,
+                    max_events=max_events,
+                    max_bytes=max_bytes,
+                    max_event_bytes=max_event_bytes,
+                    retain_events=retain_events,
+                )
             except sqlite3.Error as error:
                 connection.close()
                 raise explain(path, error) from error
@@ -138,48 +178,109 @@ class Spool(Outbox):
 
     def is_open(self, stream: StreamId) -> bool:
         """Tell whether events of the stream are taken."""
-        return stream in self._positions and stream not in self._lost
+        return stream in self._positions and stream not in self._lost and stream not in self._released
 
-    def open_stream(self, stream: StreamId, epoch: int, previous: Position | None, at: datetime) -> Event:
+    def open_stream(
+        self, stream: StreamId, epoch: int, previous: Position | None, at: datetime, *, drained: bool = True
+    ) -> Event:
         """Begin an epoch with its ``stream_opened`` event, which names the later of ``previous`` and our own last.
 
-        Taken by a full spool too: it is one small row a lease, and refusing it would keep the way out shut. Raises
-        StaleEpoch unless the epoch is newer than the stream's, and else what ``append`` raises.
+        ``drained`` is whether the owner before let go of the lease with nothing left. Our own last epoch, when no
+        other came between, goes out of this spool first, and so needs no such word. Taken by a full spool too: it is
+        one small row a lease, and refusing it would keep the way out shut. Raises StaleEpoch unless the epoch is newer
+        than the stream's, and else what ``append`` raises.
         """
         current = self._positions.get(stream)
         if current and epoch <= current.epoch:
             raise StaleEpoch(stream, epoch, current.epoch)
         last = max((place for place in (previous, current) if place), default=None)
-        draft = stream_opened(stream, at=at, owner=str(self._owner), previous=last)
+        whole = drained or (current is not None and epoch == current.epoch + 1)
+        draft = stream_opened(stream, at=at, owner=str(self._owner), previous=last, drained=whole)
         event = self._write([draft], {stream: Position(epoch, 0)})[0]
-        self._lost.discard(stream)
+        self.resume_stream(stream)
         return event
 
     def close_stream(self, stream: StreamId) -> None:
         """Refuse further events of the stream until it is opened or resumed. Forgotten when the spool is closed."""
         self._lost.add(stream)
 
+    def release_stream(self, stream: StreamId) -> None:
+        """Refuse further events of the stream, also of a later process, until it is opened or resumed.
+
+        Another owner may begin an epoch that says that ours is complete. Raises SpoolUnwritable or SpoolCorrupt.
+        """
+        try:
+            self._db.execute("insert or replace into meta values (?, ?)", (f"released {stream}", stream))
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise explain(self._path, error) from error
+        self._released.add(stream)
+
     def resume_stream(self, stream: StreamId) -> None:
-        """Take events of a closed stream again, in the epoch it has."""
+        """Take events of a closed or released stream again, in the epoch it has: its lease is ours."""
         self._lost.discard(stream)
+        if stream in self._released:
+            self._released.discard(stream)
+            try:
+                self._db.execute("delete from meta where key = ?", (f"released {stream}",))
+            except sqlite3.Error as error:
+                self._keep_going(error)
+
+    def drained(self, stream: StreamId) -> bool:
+        """Tell whether every enabled path has acknowledged all of a stream's events; never true too early."""
+        return self._last.get(stream, 0) < self._needed()
 
     def append(self, drafts: Sequence[Draft]) -> list[Event]:
         """Give each draft its identity and keep it: all of them, or none.
 
-        Raises, with nothing taken and the drafts counted in ``refused``: StreamNotOpen, InvalidEvent (a payload that
-        is not JSON), SpoolFull, SpoolUnwritable, SpoolCorrupt.
+        Raises, with nothing taken and the drafts counted in ``refused``: StreamNotOpen, InvalidEvent (not JSON, larger
+        than ``max_event_bytes``, a kind of our own, a time without a zone), SpoolFull, SpoolUnwritable, SpoolCorrupt.
         """
-        for draft in drafts:
-            if not self.is_open(draft.stream):
-                self.refused[StreamNotOpen.__name__] += len(drafts)
-                raise StreamNotOpen(draft.stream, lost=draft.stream in self._lost)
-        return self._write(drafts, {}) if drafts else []
+        if not drafts:
+            return []
+        try:
+            for draft in drafts:
+                self._admit(draft)
+            self._make_room(len(drafts))
+        except (SpoolError, InvalidEvent) as error:
+            self.refused[type(error).__name__] += len(drafts)
+            raise
+        return self._write(drafts, {})
+
+    def _admit(self, draft: Draft) -> None:
+        if not self.is_open(draft.stream):
+            raise StreamNotOpen(draft.stream, self._why_closed(draft.stream))
+        if draft.kind in _RESERVED:
+            raise InvalidEvent(f"kind {draft.kind} is made by Crossfade alone; choose another name")
+        if len(str(draft.kind)) > _KIND_CHARACTERS:
+            raise InvalidEvent(f"kind {str(draft.kind)[:20]}... has more than {_KIND_CHARACTERS} characters")
+
+    def _why_closed(self, stream: StreamId) -> str:
+        if stream in self._lost:
+            return "its lease is another owner's"
+        return "its lease was let go" if stream in self._released else "it was never opened"
+
+    def _make_room(self, events: int) -> None:
+        """Raise SpoolFull unless so many more events may wait; what is only retained goes first."""
+        waiting = max(self._waiting().values(), default=0)
+        if waiting + events > self._max_events:
+            raise SpoolFull(self._path, waiting, f"{self._max_events} events")
+        if self._used_bytes() >= self._max_bytes:
+            self._trim(self._needed())
+            if self._used_bytes() >= self._max_bytes:
+                raise SpoolFull(self._path, waiting, f"{self._max_bytes} bytes")
+
+    def _used_bytes(self) -> int:
+        """Return the bytes of the file that hold something."""
+        try:
+            pages, free = self._db.execute(
+                "select page_count, freelist_count from pragma_page_count, pragma_freelist_count"
+            ).fetchone()
+        except sqlite3.Error as error:
+            raise explain(self._path, error) from error
+        return int(pages - free) * self._page_bytes
 
     def _write(self, drafts: Sequence[Draft], opened: Mapping[StreamId, Position]) -> list[Event]:
-        waiting = max(self._waiting().values(), default=0)
-        if not opened and waiting + len(drafts) > self._max_events:
-            self.refused[SpoolFull.__name__] += len(drafts)
-            raise SpoolFull(self._path, waiting, self._max_events)
         heads: dict[StreamId, Position] = dict(opened)
         events: list[Event] = []
         bodies: list[tuple[bytes]] = []
@@ -189,7 +290,7 @@ class Spool(Outbox):
                 heads[draft.stream] = Position(epoch, seq + 1)
                 event = _identify(draft, heads[draft.stream])
                 events.append(event)
-                bodies.append((_encode(event),))
+                bodies.append((_encode(event, self._max_event_bytes),))
         except InvalidEvent:
             self.refused[InvalidEvent.__name__] += len(drafts)
             raise
@@ -211,7 +312,9 @@ class Spool(Outbox):
             self._roll_back()
             raise
         self._positions.update(heads)
-        self._position += len(events)
+        for event in events:
+            self._position += 1
+            self._last[event.stream] = self._position
         self._trim_if_unneeded()
         for waiter in self._waiters:
             if not waiter.done():
@@ -265,7 +368,15 @@ class Spool(Outbox):
     def state(self) -> SpoolState:
         """Return how full the spool is."""
         retained = self._position - self._oldest + 1
-        return SpoolState(self._position, retained, self._waiting(), dict(self.refused), self._max_events)
+        return SpoolState(
+            self._position,
+            retained,
+            self._waiting(),
+            dict(self.refused),
+            self._max_events,
+            self._used_bytes(),
+            self._max_bytes,
+        )
 
     def waiting_since(self, path: PathName) -> datetime | None:
         """Return when the oldest event that waits for a path happened; None when none waits. Raises as ``read``."""
@@ -312,17 +423,22 @@ class Spool(Outbox):
         except sqlite3.Error as error:
             self._keep_going(error)
 
+    def _needed(self) -> int:
+        """Return the position of the first event that some enabled path has not acknowledged."""
+        return min((self._acknowledged[path] for path in self._enabled), default=self._position) + 1
+
     def _trim_if_unneeded(self) -> None:
         """Delete what every enabled path has and the refill does not need, in few large steps."""
-        needed = min((self._acknowledged[path] for path in self._enabled), default=self._position) + 1
-        keep_from = min(needed, self._position - self._retain_events + 1)
+        keep_from = min(self._needed(), self._position - self._retain_events + 1)
         # Rows go in lots: each commit is a disk flush, and one for every event would double the cost of appending.
-        if keep_from - self._oldest < max(1, min(100, self._retain_events // 10)):
-            return
+        if keep_from - self._oldest >= max(1, min(100, self._retain_events // 10)):
+            self._trim(keep_from)
+
+    def _trim(self, keep_from: int) -> None:
         upto = min(keep_from, self._oldest + _DELETE_ROWS)
         try:
             self._db.execute("delete from events where position < ?", (upto,))
-            self._oldest = upto
+            self._oldest = max(self._oldest, upto)
         except sqlite3.Error as error:
             self._keep_going(error)
 
@@ -382,20 +498,29 @@ class SpoolReader:
 
 
 def _identify(draft: Draft, position: Position) -> Event:
-    unix_ms = int(draft.occurred_at.timestamp() * 1000)
-    identity = uuid7(unix_ms, secrets.randbits(74))
+    if draft.occurred_at.tzinfo is None:
+        raise InvalidEvent(
+            f"occurred_at {draft.occurred_at} of {draft.kind} on {draft.stream} has no time zone"
+        )
+    identity = draft.id or uuid7(int(draft.occurred_at.timestamp() * 1000), secrets.randbits(74))
     return Event(
         identity, draft.stream, position.epoch, position.seq, draft.kind, draft.occurred_at, draft.payload
     )
 
 
-def _encode(event: Event) -> bytes:
-    wire = to_json(event)
-    from_json(wire)  # what cannot be read again must not get in: it would stop both paths
+def _encode(event: Event, max_bytes: int) -> bytes:
     try:
-        return orjson.dumps(wire)
-    except TypeError as error:  # orjson.JSONEncodeError is one
-        raise InvalidEvent(f"payload of {event.kind} on {event.stream} is not JSON: {error}") from error
+        wire = to_json(event)
+        from_json(wire)  # what cannot be read again must not get in: it would stop both paths
+        # Encoded with room for what is put around it on either path: JSON that is nested deeper cannot be written there.
+        body = orjson.dumps([[[[[[[[wire]]]]]]]])[8:-8]
+    except (TypeError, OverflowError) as error:  # what JSON cannot say; a time in a year that UTC has not
+        raise InvalidEvent(f"{event.kind} on {event.stream} cannot be written as JSON: {error}") from error
+    if len(body) > max_bytes:
+        raise InvalidEvent(
+            f"{event.kind} on {event.stream} has {len(body)} bytes of JSON, at most {max_bytes} can be pushed"
+        )
+    return body
 
 
 def _read(

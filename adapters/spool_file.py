@@ -5,9 +5,9 @@
     SpoolError
     ├── SpoolInUse         another process writes it
     ├── SpoolCorrupt       the file is damaged or not a spool; never recreated without the user's word
-    ├── SpoolFull          too many events wait; nothing was taken
+    ├── SpoolFull          too many events, or bytes of them, wait; nothing was taken
     ├── SpoolUnwritable    the disk is full, read-only or broken; nothing was taken
-    ├── StreamNotOpen      the stream has no epoch here, or its lease was lost
+    ├── StreamNotOpen      the stream has no epoch here, or its lease was lost or let go
     └── StaleEpoch         the epoch to open is not a new one
 """
 
@@ -81,9 +81,9 @@ class SpoolCorrupt(SpoolError):  # noqa: N818
 
 
 class SpoolFull(SpoolError):  # noqa: N818
-    """So many events wait for a path that no more are taken."""
+    """So many events wait for a path that no more are taken; ``limit`` is in words: events, or bytes."""
 
-    def __init__(self, path: Path, waiting: int, limit: int) -> None:
+    def __init__(self, path: Path, waiting: int, limit: str) -> None:
         super().__init__(
             f"spool {path} is full: {waiting} events wait for a path, the limit is {limit}. "
             "Bring the path back, or switch it off"
@@ -107,11 +107,10 @@ class SpoolUnwritable(SpoolError):  # noqa: N818
 class StreamNotOpen(SpoolError):  # noqa: N818
     """The stream has no epoch to write in."""
 
-    def __init__(self, stream: str, *, lost: bool) -> None:
-        why = "its lease is another owner's" if lost else "it was never opened"
+    def __init__(self, stream: str, why: str) -> None:
         super().__init__(f"stream {stream} cannot be written: {why}; a lease from the database opens it")
         self.stream = stream
-        self.lost = lost
+        self.why = why
 
 
 class StaleEpoch(SpoolError):  # noqa: N818

@@ -1,68 +1,89 @@
-"""One live connection to Supabase Realtime: the official client, one channel, from joined to ended.
+"""What one connection to Realtime has brought and nobody has taken yet: bounded, and never in the way of its reader.
 
-The official client gives up for good after five tries and says nothing of a feed that died on the server
-(``reference/loss-baseline.md``). So it is used for one connection only, without its own reconnection; who holds a
-`Feed` decides when it has failed and makes a new one.
+The official client calls `row`, `message` and `beat` from its receive loop, so they neither wait nor raise: one bad
+frame must not end the connection. What does not fit is dropped, but how far its stream went is kept: the reader
+reads it back from history.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
-from realtime import AsyncRealtimeClient, RealtimePostgresChangesListenEvent, RealtimeSubscribeStates
-from websockets.exceptions import InvalidStatus, WebSocketException
+import orjson
+import structlog
 
-from monitoring.errors import InvalidEvent, Refused, Unreachable
-from monitoring.events import Event, from_json
-from monitoring.topics import Field, Topic
+from adapters.supabase_errors import Mode
+from monitoring.cursor import Cursor
+from monitoring.errors import InvalidCursor, InvalidEvent, Refused, Unreachable
+from monitoring.events import BEGINNING, Event, Position, StreamId, from_json
+from monitoring.topics import Topic, selects
 
-BACKEND = "Supabase Realtime"
-CONNECT_SECONDS = 10.0
-LIVE_SECONDS = 15.0
-"""How long a joined channel may take until the server says that its changes flow (2.4 s were seen, cold)."""
-BUFFER = 20_000
-"""Events that may wait between the socket and the reader; more are dropped, counted, and read back from history."""
+log = structlog.get_logger(__name__)
 
-_TRANSIENT = (
-    "RateLimitReached",
-    "Initializing",
-    "Restarting",
-    "UnableToConnect",
-    "Too many",
-    "Database",
-    "restart",
-)
-"""Words of Realtime's errors (ERROR_CODES of its source) that say "not now" rather than "not you"."""
+MAX_EVENTS = 20_000
+MAX_BYTES = 16 * 1024 * 1024
+"""Of payloads as JSON; in memory they are several times as large."""
+_MAX_REMEMBERED = 50_000
+"""Streams of which it is remembered whether the topics select them."""
 
-_COLUMNS = {Field.DEVICE: "device", Field.CATEGORY: "category", Field.METRIC_TYPE: "metric_type"}
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """The newest heartbeat: the mode that holds, its number, and when the next one is to be expected."""
+
+    mode: Mode
+    number: int
+    seconds: float
 
 
 class Feed:
-    """The events of one connection, as they arrive: unordered against history, possibly double, possibly with holes."""
+    """The events of one connection, as they arrived: unordered against history, possibly double, possibly with holes."""
 
-    def __init__(self) -> None:
-        self._events: deque[Event] = deque()
+    def __init__(
+        self,
+        mode: Mode,
+        topics: Collection[Topic],
+        *,
+        max_events: int = MAX_EVENTS,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self.mode = mode
+        self.topics = topics
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._events: list[Event] = []
+        self._bytes = 0
+        self._selected: dict[StreamId, bool] = {}
+        self._newest: Any = None
         self._changed = asyncio.Event()
+        self.heads: dict[StreamId, Position] = {}
+        """How far streams are known to be, from heartbeats and from what was dropped. The reader removes what it has."""
+        self.newest_beat: Beat | None = None
+        self.heard = 0
+        """Frames of any kind: while this rises the feed is alive."""
+        self.received = 0
+        """Events, the dropped ones included."""
         self.dropped = 0
         """Events dropped because the reader was too far behind."""
         self.unreadable = 0
-        """Rows that were not events of ours."""
-        self.ended: str | None = None
+        """Rows and messages that were not ours, or cut short on their way."""
+        self.failure: Unreachable | Refused | None = None
         """Why the connection is of no more use; None while it is."""
 
     def take(self) -> list[Event]:
         """Return what has arrived since the last call."""
-        events = list(self._events)
-        self._events.clear()
+        events, self._events = self._events, []
+        self._bytes = 0
         self._changed.clear()
         return events
 
     async def wait(self, seconds: float) -> bool:
         """Wait until something arrived or the connection ended; False when nothing did in that time."""
+        if self._changed.is_set():
+            return True
         try:
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
@@ -70,133 +91,107 @@ class Feed:
             return False
         return True
 
-    def arrived(self, payload: Any) -> None:
-        """Take one row change from the client; called from its receive loop, so it must not wait."""
-        data = payload.get("data") or {}
-        try:
-            event = from_json(data.get("record"))
-        except InvalidEvent:
-            self.unreadable += 1
-        else:
-            if len(self._events) < BUFFER:
-                self._events.append(event)
-            else:
-                self.dropped += 1
-        self._changed.set()
-
-    def end(self, reason: str) -> None:
+    def end(self, failure: Unreachable | Refused) -> None:
         """Note that the connection is of no more use; the first reason counts."""
-        if self.ended is None:
-            self.ended = reason
+        if self.failure is None:
+            self.failure = failure
         self._changed.set()
 
+    # -- called by the client
 
-@asynccontextmanager
-async def connected(
-    url: str, key: str, topics: Collection[Topic], access_token: Callable[[], str] | None
-) -> AsyncIterator[tuple[Feed, AsyncRealtimeClient]]:
-    """Open a feed of the topics that is live: the server has said that changes flow.
+    def row(self, payload: Any) -> None:
+        """Take one row of the feed. The client passes a row that several of our filters match once for each."""
+        if payload is self._newest:
+            return
+        self._newest = payload
+        self.heard += 1
+        data = payload.get("data")
+        self._arrived(data.get("record") if isinstance(data, dict) else None)
+        self._changed.set()
 
-    Raises Unreachable, or Refused when the project does not accept the key, the token or the subscription.
-    """
-    client = AsyncRealtimeClient(
-        f"{url.rstrip('/')}/realtime/v1", token=key, auto_reconnect=False, timeout=10
-    )
-    feed = Feed()
-    live = asyncio.Event()
-    failure: list[Unreachable | Refused] = []
+    def message(self, payload: Any) -> None:
+        """Take one message: many events, as text, and the heads of those that were too large for it."""
+        self.heard += 1
+        body = payload.get("payload")
+        try:
+            events = orjson.loads(body["events"])
+        except (KeyError, TypeError, ValueError):
+            self._unreadable("a message without events", payload)
+        else:
+            for event in events if isinstance(events, list) else ():
+                self._arrived(event)
+            self._learn(body.get("heads"))
+        self._changed.set()
 
-    def on_state(state: RealtimeSubscribeStates, error: Exception | None) -> None:
-        if state is not RealtimeSubscribeStates.SUBSCRIBED:
-            failure.append(_failure(state, error))
-            feed.end(failure[-1].reason)
-            live.set()
+    def beat(self, payload: Any) -> None:
+        """Take a heartbeat, in the form of either mode."""
+        self.heard += 1
+        data = payload.get("data")
+        body: Any = data.get("record") if isinstance(data, dict) else payload.get("payload")
+        try:
+            self.newest_beat = Beat(Mode(body["mode"]), int(body["beat"]), float(body["beat_seconds"]))
+        except (KeyError, TypeError, ValueError):
+            self._unreadable("a heartbeat", payload)
+        else:
+            self._learn(body.get("heads"))
+        self._changed.set()
 
-    def on_system(payload: Any) -> None:
-        if payload.extension == "postgres_changes":
-            live.set()
+    def _arrived(self, value: Any) -> None:
+        try:
+            event = from_json(value)
+        except InvalidEvent as error:
+            self._unreadable(str(error), value)
+            self._learn_of_row(value)
+            return
+        if not self._wanted(event.stream):
+            return
+        self.received += 1
+        size = _size(event.payload)
+        if len(self._events) < self._max_events and self._bytes + size <= self._max_bytes:
+            self._bytes += size
+            self._events.append(event)
+        else:
+            self.dropped += 1
+            self._known(event.stream, event.position)
 
+    def _wanted(self, stream: StreamId) -> bool:
+        wanted = self._selected.get(stream)
+        if wanted is None:
+            if len(self._selected) >= _MAX_REMEMBERED:
+                self._selected.clear()
+            wanted = self._selected[stream] = selects(self.topics, stream)
+        return wanted
+
+    def _known(self, stream: StreamId, position: Position) -> None:
+        if position > self.heads.get(stream, BEGINNING):
+            self.heads[stream] = position
+
+    def _learn(self, heads: Any) -> None:
+        """Take note of heads; null says nothing (they were too many to send)."""
+        if heads is None:
+            return
+        try:
+            cursor = Cursor.from_json(heads)
+        except InvalidCursor as error:
+            self._unreadable(str(error), heads)
+            return
+        for stream, position in cursor.items():
+            if self._wanted(stream):
+                self._known(stream, position)
+
+    def _learn_of_row(self, value: Any) -> None:
+        """Of a row that cannot be read, take where it stood: Realtime cuts long values and keeps short ones."""
+        if isinstance(value, dict) and isinstance(value.get("stream"), str):
+            self._learn({value["stream"]: [value.get("epoch"), value.get("seq")]})
+
+    def _unreadable(self, what: str, value: Any) -> None:
+        self.unreadable += 1
+        if self.unreadable == 1:  # said once a connection; the counter says how often
+            log.warning("supabase.unreadable", what=what, begins=repr(value)[:200])
+
+
+def _size(payload: Any) -> int:
     try:
-        if access_token is not None:
-            await client.set_auth(access_token())
-        async with _translating(url):
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await client.connect()
-            channel = client.channel("crossfade")
-            channel.on_system(on_system)
-            for filter_ in filters(topics):
-                channel.on_postgres_changes(
-                    RealtimePostgresChangesListenEvent.Insert,
-                    feed.arrived,
-                    table="cf_events",
-                    schema="public",
-                    filter=filter_,
-                )
-            await channel.subscribe(on_state)
-            async with asyncio.timeout(LIVE_SECONDS):
-                await live.wait()
-        if failure:
-            raise failure[0]
-        yield feed, client
-    finally:
-        await _close(client)
-
-
-def filters(topics: Collection[Topic]) -> Sequence[str | None]:
-    """Return one Realtime filter a topic; None alone when some topic selects everything."""
-    if any(topic.value is None for topic in topics):
-        return [None]
-    return sorted(f"{_COLUMNS[topic.field]}=eq.{_quoted(topic.value or '')}" for topic in topics)
-
-
-def _quoted(value: str) -> str:
-    """Return the value as Realtime's filter syntax wants it: quoted when it holds a separator."""
-    if any(character in value for character in ',()"\\ '):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return value
-
-
-def _failure(state: RealtimeSubscribeStates, error: Exception | None) -> Unreachable | Refused:
-    """Return our error for a channel that did not become, or did not stay, subscribed."""
-    reason = f"the channel went {state.value}" + (f": {error}" if error else "")
-    told = state is RealtimeSubscribeStates.CHANNEL_ERROR and not isinstance(
-        error, WebSocketException | OSError
-    )
-    if told and not any(word in reason for word in _TRANSIENT):
-        return Refused(
-            BACKEND, reason, "check that supabase/migrations are applied and that the token may read"
-        )
-    return Unreachable(BACKEND, reason)
-
-
-@asynccontextmanager
-async def _translating(url: str) -> AsyncIterator[None]:
-    """Turn the client's errors into ours."""
-    try:
-        yield
-    except InvalidStatus as error:
-        status = error.response.status_code
-        body = (error.response.body or b"").decode("utf-8", "replace")[:200]
-        if status in (401, 403):
-            raise Refused(BACKEND, f"HTTP {status} {body}", "check SUPABASE_KEY") from error
-        raise Unreachable(BACKEND, f"{url}: HTTP {status} {body}") from error
-    except TimeoutError as error:
-        raise Unreachable(BACKEND, f"{url}: no answer in time") from error
-    except (OSError, WebSocketException) as error:
-        raise Unreachable(BACKEND, f"{url}: {error}") from error
-
-
-async def _close(client: AsyncRealtimeClient) -> None:
-    """Close the client and everything it started; it does not do all of it itself."""
-    tasks = [task for task in (client._listen_task, client._heartbeat_task) if task]  # noqa: SLF001 - no public way to await them
-    for channel in client.get_channels():
-        channel.rejoin_timer.reset()
-        channel.join_push.destroy()
-    try:
-        async with asyncio.timeout(2):
-            await client.close()
-    except (TimeoutError, OSError, WebSocketException):
-        pass  # it is being thrown away
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        return len(orjson.dumps(payload))
+    except TypeError:  # an integer beyond 64 bits
+        return len(repr(payload))

@@ -1,19 +1,26 @@
 """What a Supabase project remembers: heads, snapshots and missed events, read by RPC as the viewer.
 
-Every foreign answer and every foreign error is translated here, in one table; nothing of `postgrest` or `httpx`
-leaks through.
+Every foreign answer is translated here, every foreign error in `adapters.supabase_errors`; nothing of `postgrest` or
+`httpx` leaks through.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import asyncio
+import ssl
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
+from uuid import UUID
 
 import httpx
+import structlog
 from postgrest.exceptions import APIError
 from supabase._async.client import SupabaseException
 
+from adapters.supabase_connection import Project
+from adapters.supabase_errors import BACKEND, Mode, of_rpc
 from monitoring.cursor import Cursor
 from monitoring.errors import InvalidCursor, InvalidEvent, Refused, Unreachable
 from monitoring.events import Event, from_json
@@ -21,58 +28,104 @@ from monitoring.service import Snapshot
 from monitoring.topics import Topic
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
-BACKEND = "Supabase"
+log = structlog.get_logger(__name__)
+
 TIMEOUT_SECONDS = 10.0
 PAGE = 500
 """Events a page: under the hosted limit of 1,000 rows, and well under a second to answer."""
 
-_HINTS: Mapping[str, str] = {
-    "PGRST202": "the functions of Crossfade are not there: apply supabase/migrations to this project",
-    "PGRST205": "the tables of Crossfade are not there: apply supabase/migrations to this project",
-    "PGRST301": "check SUPABASE_KEY: the project does not accept it",
-    "PGRST303": "the access token has expired: sign in again",
-    "42501": "this key or user may not read: it needs app_metadata.crossfade_role viewer, operator or admin",
-    "401": "check SUPABASE_KEY: the project does not accept it",
-}
-_TRANSIENT_SQLSTATES = ("08", "40", "53", "57", "58")
-"""Classes that say "not now": connection, serialisation, resources, operator's intervention, system."""
-_HTTP_STATUS_DIGITS = 3
+_CALL_SECONDS = 20.0
+"""The whole of a call; the timeout above is that of each of its steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of what a client missed. ``heads`` is as of the same moment; ``more`` says that the page was full."""
+    """A part of what a client missed. ``heads`` is as of the same moment; ``more`` says that the page was full.
+
+    ``through`` says how far the page goes in each of its streams: a row that is no event of ours is left out of
+    ``events``, and nothing but a hole shows where it was.
+    """
 
     events: tuple[Event, ...]
+    through: Cursor
     heads: Cursor
     more: bool
+    unreadable: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How a project delivers at one moment: the mode, the newest heartbeat's number, and how far each stream is."""
+
+    mode: Mode
+    beat: int
+    beat_seconds: float
+    heads: Cursor
 
 
 class SupabaseHistory:
     """The RPCs of one project, asked with the token of one viewer. Call ``close`` at the end."""
 
-    def __init__(self, url: str, key: str, access_token: Callable[[], str] | None = None) -> None:
-        self._url = url
-        self._key = key
-        self._access_token = access_token
+    def __init__(self, project: Project) -> None:
+        self._project = project
         self._client: AsyncClient | None = None
         self._http: httpx.AsyncClient | None = None
 
-    async def heads(self, topics: Collection[Topic]) -> Cursor:
-        """Return how far each stream of the topics is. Raises Unreachable or Refused."""
-        return _cursor(await self._call("cf_heads", {"p_topics": _names(topics)}))
+    async def state(self, topics: Collection[Topic]) -> State:
+        """Return how events are delivered now, and how far each stream is. Raises Unreachable or Refused."""
+        answer = await self._call("cf_delivery_state", {"p_topics": _names(topics)})
+        try:
+            return State(
+                Mode(answer["mode"]),
+                int(answer["beat"]),
+                float(answer["beat_seconds"]),
+                _cursor(answer["heads"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise Refused(BACKEND, f"unreadable state of delivery: {error}") from error
 
     async def snapshot(self, topics: Collection[Topic]) -> Snapshot:
         """Return the newest event of each stream and kind. Raises Unreachable or Refused."""
         answer = await self._call("cf_snapshot", {"p_topics": _names(topics)})
-        return Snapshot(_events(answer.get("state")), _cursor(answer.get("cursor")))
+        return Snapshot(_readable(answer.get("state")), _cursor(answer.get("cursor")))
 
     async def after(self, cursor: Cursor, topics: Collection[Topic], limit: int = PAGE) -> Page:
         """Return what a client with this cursor missed, oldest first per stream. Raises Unreachable or Refused."""
         answer = await self._call(
             "cf_events_after", {"p_cursor": cursor.to_json(), "p_topics": _names(topics), "p_limit": limit}
         )
-        return Page(_events(answer.get("events")), _cursor(answer.get("heads")), bool(answer.get("more")))
+        rows = answer.get("events")
+        rows = rows if isinstance(rows, list) else []
+        events = _readable(rows)
+        through: dict[str, list[Any]] = {}
+        for row in rows:  # in order, so that the last one stays
+            through[row["stream"]] = [row["epoch"], row["seq"]]
+        return Page(
+            events,
+            _cursor(through),
+            _cursor(answer.get("heads")),
+            bool(answer.get("more")),
+            len(rows) - len(events),
+        )
+
+    async def follow_logs(self, viewer: str, device: str, container: str, lines: int) -> None:
+        """Say, or say again, that a viewer reads a container's log. Raises Unreachable or Refused."""
+        await self._call("cf_follow_logs", {**_reader(viewer, device, container), "p_lines": lines})
+
+    async def end_logs(self, viewer: str, device: str, container: str) -> None:
+        """Say that a viewer reads a container's log no more. Raises Unreachable or Refused."""
+        await self._answer("cf_end_logs", _reader(viewer, device, container))
+
+    async def watch(self, viewer: UUID, devices: Collection[str]) -> float:
+        """Say that a viewer watches these devices; return for how many seconds that holds.
+
+        Raises Unreachable or Refused.
+        """
+        answer = await self._call("cf_watch_devices", {"p_viewer": str(viewer), "p_devices": sorted(devices)})
+        try:
+            return float(answer["seconds"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise Refused(BACKEND, f"unreadable answer of cf_watch_devices: {error}") from error
 
     async def close(self) -> None:
         """Close the connections."""
@@ -81,43 +134,50 @@ class SupabaseHistory:
         self._client = self._http = None
 
     async def _call(self, function: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        answer = await self._answer(function, arguments)
+        if answer is None:
+            raise Refused(
+                BACKEND,
+                f"{function} shows nothing to this key or user",
+                "it needs app_metadata.crossfade_role viewer, operator or admin",
+            )
+        if not isinstance(answer, dict):
+            raise Refused(BACKEND, f"{function} answered {type(answer).__name__}, not an object")
+        return answer
+
+    async def _answer(self, function: str, arguments: dict[str, Any]) -> Any:
         try:
-            client = await self._connected()
-            answer = await client.rpc(function, arguments).execute()
+            async with asyncio.timeout(_CALL_SECONDS):
+                client = await self._connected()
+                return (await client.rpc(function, arguments).execute()).data
         except APIError as error:
-            raise _translated(error, function) from error
-        except httpx.HTTPError as error:
-            raise Unreachable(BACKEND, f"{self._url}: {error or type(error).__name__}") from error
+            raise of_rpc(error, function) from error
+        except (httpx.HTTPError, TimeoutError) as error:
+            raise Unreachable(
+                BACKEND, f"{self._project.url}: {str(error) or type(error).__name__}"
+            ) from error
         except (SupabaseException, httpx.InvalidURL) as error:
             raise Refused(BACKEND, str(error), "check SUPABASE_URL and SUPABASE_KEY") from error
-        if not isinstance(answer.data, dict):
-            raise Refused(BACKEND, f"{function} answered {type(answer.data).__name__}, not an object")
-        return answer.data
 
     async def _connected(self) -> AsyncClient:
         if self._client is None:
-            self._http = httpx.AsyncClient(timeout=TIMEOUT_SECONDS)
+            self._http = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, verify=_certificates())
             options = AsyncClientOptions(httpx_client=self._http, postgrest_client_timeout=TIMEOUT_SECONDS)
-            self._client = await acreate_client(self._url, self._key, options)
-        if self._access_token is not None:
-            self._client.postgrest.auth(self._access_token())
+            self._client = await acreate_client(self._project.url, self._project.key, options)
+        token = self._project.token()
+        if token is not None:
+            self._client.postgrest.auth(token)
         return self._client
 
 
-def _translated(error: APIError, function: str) -> Unreachable | Refused:
-    """Return our error for PostgREST's; the code is PostgREST's own, an SQLSTATE, or the HTTP status."""
-    code = str(error.code or "")
-    reason = f"{function}: {error.message or 'no message'} ({code})"
-    if _transient(code):
-        return Unreachable(BACKEND, reason)
-    return Refused(BACKEND, reason, _HINTS.get(code, error.hint or ""))
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Return what servers are checked with; reading it takes tens of milliseconds, too long for each client anew."""
+    return httpx.create_ssl_context()
 
 
-def _transient(code: str) -> bool:
-    """Tell whether a code says "not now" rather than "not you"."""
-    if len(code) == _HTTP_STATUS_DIGITS:  # from a gateway in front of PostgREST
-        return code.startswith("5") or code in {"408", "429"}
-    return not code or code.startswith(("PGRST00", *_TRANSIENT_SQLSTATES))
+def _reader(viewer: str, device: str, container: str) -> dict[str, Any]:
+    return {"p_viewer": viewer, "p_device": device, "p_container": container}
 
 
 def _names(topics: Collection[Topic]) -> list[str]:
@@ -131,8 +191,12 @@ def _cursor(value: object) -> Cursor:
         raise Refused(BACKEND, f"unreadable heads: {error}") from error
 
 
-def _events(value: object) -> tuple[Event, ...]:
-    try:
-        return tuple(from_json(each) for each in value) if isinstance(value, list) else ()
-    except InvalidEvent as error:
-        raise Refused(BACKEND, f"unreadable event: {error}") from error
+def _readable(rows: object) -> tuple[Event, ...]:
+    """Return the rows that are events of ours: whoever writes into the tables by hand must not end a subscription."""
+    events = []
+    for row in rows if isinstance(rows, list) else ():
+        try:
+            events.append(from_json(row))
+        except InvalidEvent as error:
+            log.warning("supabase.unreadable", what=str(error), begins=repr(row)[:200])
+    return tuple(events)

@@ -1,64 +1,73 @@
 """`MonitoringService` over Supabase Realtime: a live feed that may lose, made whole by history.
 
 Realtime does not replay, and says nothing when the database behind it fails. So every subscription, once its feed is
-live, reads back what came before (`events_after` by cursor) and merges both by position; a hole is read back after a
-short wait for stragglers; and when the feed is silent, the heads say whether it is idle or dead.
+live, reads back what came before and merges both by position (`adapters.supabase_follower`). Here is what keeps it
+alive: it connects in the mode that the project is in, again and again, without limit, and reads history in the pauses
+between, so that a subscriber who cannot have the feed is late and not blind.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
+from random import SystemRandom
+from uuid import uuid4
 
 import structlog
-from realtime import AsyncRealtimeClient
 
 from adapters.backoff import Backoff
-from adapters.supabase_feed import Feed, connected
+from adapters.supabase_connection import AccessToken, Project, connected
+from adapters.supabase_errors import Mode, ModeChanged, RateLimited
+from adapters.supabase_feed import Feed
+from adapters.supabase_follower import SLEPT_SECONDS, Follower
 from adapters.supabase_history import SupabaseHistory
 from monitoring.cursor import Cursor
 from monitoring.errors import Refused, Unreachable
-from monitoring.events import Event, StreamId
-from monitoring.sequencer import Sequencer
+from monitoring.events import Event
+from monitoring.interest import DeviceNames, devices_named
 from monitoring.service import Backend, Capabilities, Health, Item, MonitoringService, Snapshot, Status
 from monitoring.subscription import Subscription
 from monitoring.topics import Topic
 
 log = structlog.get_logger(__name__)
 
-SILENCE_SECONDS = 3.0
-"""After this long without any event the heads are read: idle, or dead?"""
-CHECK_SECONDS = 15.0
-"""The heads are read at least this often, for the stream that lost its last event while others go on."""
-REORDER_SECONDS = 0.15
-"""How long a hole may be filled by stragglers before history is asked."""
-TOKEN_SECONDS = 60.0
-"""How often the access token is looked at; a new one is handed to the server."""
+HELD_SECONDS = 10.0
+"""A connection that lived this long has held: the delays before the next attempts are short again."""
+LIMITED_SECONDS = (10.0, 60.0)
+"""The pause after a limit was reached, drawn from this range: coming back at once is what limits are against."""
+POLL_SECONDS = 5.0
+"""How often history is read in a pause that is longer than this."""
+WATCH_RETRY_SECONDS = 30.0
+"""Thrice how soon it is said again which devices are watched, after that failed."""
+_random = SystemRandom()
 
 
 class SupabaseRealtime(MonitoringService):
     """One project's feed, seen with one viewer's token.
 
-    ``access_token`` returns a token that is valid now; it is asked again before each connection and each minute, so
-    it can refresh itself. ``on_raw`` sees every event as it comes off the wire, before ordering; it must not wait.
+    ``access_token`` returns a token that is valid now; it is asked again before each connection and before the last
+    token's end, so it can refresh itself. ``on_raw`` sees every event as it comes off the wire, before ordering; it
+    must not wait. Each subscription has a connection of its own.
     """
 
     def __init__(
         self,
         url: str,
         key: str,
-        access_token: Callable[[], str] | None = None,
+        access_token: AccessToken | None = None,
         *,
         on_raw: Callable[[Event], None] | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        self._url = url
-        self._key = key
-        self._access_token = access_token
+        self._project = Project(url, key, access_token)
         self._on_raw = on_raw
-        self._history = SupabaseHistory(url, key, access_token)
+        self._wall = wall
+        self._history = SupabaseHistory(self._project)
         self._subscriptions: set[Subscription[Item]] = set()
+        self._mode: Mode | None = None
         self._status = Status.CONNECTING
         self._since = datetime.now(UTC)
         self._detail = "not connected yet"
@@ -81,19 +90,24 @@ class SupabaseRealtime(MonitoringService):
     def subscribe(self, topics: Collection[Topic], since: Cursor | None = None) -> Subscription[Item]:
         """Follow the topics; see the port."""
         wanted = frozenset(topics)
-        subscription: Subscription[Item] = Subscription(lambda out: self._supervise(wanted, since, out))
+        subscription: Subscription[Item] = Subscription(lambda out: self._feed(wanted, since, out))
         self._subscriptions.add(subscription)
         subscription.add_done_callback(self._subscriptions.discard)
         return subscription
 
     async def health(self) -> Health:
         """Return the state of the newest connection."""
-        return Health(self.backend, self._status, self._since, self._detail, dict(self._counters))
+        filled = self._counters["backfilled"]
+        said = (
+            f"{self._detail}; {filled} events that the feed did not bring were read back"
+            if filled
+            else self._detail
+        )
+        return Health(self.backend, self._status, self._since, said, dict(self._counters))
 
     async def close(self) -> None:
         """Close every subscription and connection."""
-        for subscription in tuple(self._subscriptions):
-            await subscription.close()
+        await asyncio.gather(*(subscription.close() for subscription in tuple(self._subscriptions)))
         self._subscriptions.clear()
         await self._history.close()
         self._say(Status.CLOSED, "closed")
@@ -102,144 +116,126 @@ class SupabaseRealtime(MonitoringService):
         if (status, detail) != (self._status, self._detail):
             self._status, self._detail, self._since = status, detail, datetime.now(UTC)
 
+    async def _feed(self, topics: frozenset[Topic], since: Cursor | None, out: Subscription[Item]) -> None:
+        """Keep a subscription alive, and meanwhile say which devices are watched by name."""
+        devices = devices_named(topics)
+        saying = asyncio.create_task(self._say_watched(devices)) if devices else None  # owned: ended below
+        try:
+            await self._supervise(topics, since, out)
+        finally:
+            if saying is not None:
+                saying.cancel()
+                await asyncio.wait({saying})
+
+    async def _say_watched(self, devices: DeviceNames) -> None:
+        """Say it again before each time that it expires; who goes away without a word has gone then.
+
+        A project that does not know of it, or does not take it, is read at its own pace: no reason to read nothing.
+        """
+        viewer = uuid4()
+        while True:
+            try:
+                seconds = await self._history.watch(viewer, devices)
+            except (Unreachable, Refused) as error:
+                log.debug("supabase.not_watched", reason=str(error))
+                seconds = WATCH_RETRY_SECONDS
+            await asyncio.sleep(seconds / 3)
+
     async def _supervise(
         self, topics: frozenset[Topic], since: Cursor | None, out: Subscription[Item]
     ) -> None:
         """Keep a subscription alive: connect, catch up, follow; again and again, without limit."""
+        loop = asyncio.get_running_loop()
         backoff = Backoff()
-        follower: _Follower | None = None
+        follower: Follower | None = None
         while True:
+            live_at: float | None = None
+            feed = Feed(self._mode or Mode.CHANGES, topics)
             try:
                 if follower is None:
-                    start = await self._history.heads(topics) if since is None else since
-                    follower = _Follower(self._history, topics, start, out, self._on_raw, self._counters)
-                async with connected(self._url, self._key, topics, self._access_token) as (feed, client):
-                    await follower.catch_up()
+                    follower = await self._begun(topics, since, out)
+                    feed = Feed(self._mode or Mode.CHANGES, topics)
+                async with connected(self._project, feed):
+                    state = await follower.begin(feed)
                     self._counters["connections"] += 1
-                    out.live = True
-                    self._say(Status.LIVE, f"live from {self._url}")
-                    backoff.reset()
-                    reason = await follower.follow(feed, self._token_refresher(client))
+                    live_at = loop.time()
+                    follower.live()
+                    self._say(Status.LIVE, f"live from {self._project.url}, {feed.mode} mode")
+                    await follower.follow(feed, state)
+            except ModeChanged as error:
+                self._mode = error.mode
+                reason, delay = error.reason, _random.random()  # so that not all come back at once
+            except RateLimited as error:
+                self._counters["rate_limited"] += 1
+                reason, delay = error.reason, _random.uniform(*LIMITED_SECONDS)
             except Unreachable as error:
                 reason = error.reason
+                delay = self._delay(backoff, live_at, feed)
             except Refused as error:
-                if not self._counters["connections"]:
+                if not self._counters["connections"] and not await self._mode_moved(topics):
                     raise  # it never worked: this is a mistake to be told, not an outage to be waited out
                 reason = str(error)
+                delay = self._delay(backoff, live_at, feed)
             out.live = False
             self._counters["reconnects"] += 1
-            delay = backoff.next()
-            self._say(Status.RECONNECTING, f"{reason}; next try in {delay:.1f} s")
+            told = f"{reason}; next try in {delay:.1f} s"
+            if delay > POLL_SECONDS:
+                told += f", history is read every {POLL_SECONDS:g} s meanwhile"
+            self._say(Status.RECONNECTING, told)
             log.info("supabase.reconnecting", reason=reason, delay_seconds=round(delay, 2))
-            await asyncio.sleep(delay)
+            await self._pause(delay, follower)
 
-    def _token_refresher(self, client: AsyncRealtimeClient) -> Callable[[], Awaitable[None]]:
-        """Return what hands a changed token to the server, so that the channel outlives the old one."""
-        current = client.access_token
+    async def _begun(
+        self, topics: frozenset[Topic], since: Cursor | None, out: Subscription[Item]
+    ) -> Follower:
+        """Return what follows the topics from where the subscription begins."""
+        if self._mode is None or since is None:
+            state = await self._history.state(topics)
+            self._mode = state.mode
+            since = state.heads if since is None else since
+        return Follower(self._history, topics, since, out, self._on_raw, self._counters, wall=self._wall)
 
-        async def refresh() -> None:
-            nonlocal current
-            if self._access_token is not None and (token := self._access_token()) != current:
-                current = token
-                await client.set_auth(token)
+    async def _mode_moved(self, topics: frozenset[Topic]) -> bool:
+        """Tell whether a refusal has its reason in a change of mode since it was read, and take note of the new one."""
+        before = self._mode
+        if before is None:
+            return False
+        try:
+            self._mode = (await self._history.state(topics)).mode
+        except Unreachable:
+            return True  # that will be told by the next attempt
+        except Refused:
+            return False
+        return self._mode is not before
 
-        return refresh
+    @staticmethod
+    def _delay(backoff: Backoff, live_at: float | None, feed: Feed) -> float:
+        """Return the pause after a failure; a connection that held and brought something makes it short again."""
+        held = live_at is not None and asyncio.get_running_loop().time() - live_at >= HELD_SECONDS
+        if held and feed.heard:
+            backoff.reset()
+        return backoff.next()
 
+    async def _pause(self, seconds: float, follower: Follower | None) -> None:
+        """Wait before the next attempt, and read history meanwhile.
 
-class _Follower:
-    """Merges one feed after another with history into one ordered subscription."""
-
-    def __init__(
-        self,
-        history: SupabaseHistory,
-        topics: frozenset[Topic],
-        start: Cursor,
-        out: Subscription[Item],
-        on_raw: Callable[[Event], None] | None,
-        counters: defaultdict[str, int],
-    ) -> None:
-        self._history = history
-        self._topics = topics
-        self._out = out
-        self._on_raw = on_raw
-        self._counters = counters
-        self._sequencer = Sequencer(start)
-
-    async def catch_up(self) -> int:
-        """Read back everything after the cursor; returns how many items that brought."""
-        brought = 0
-        cursor = self._sequencer.cursor
-        while True:
-            page = await self._history.after(cursor, self._topics)
-            by_stream: dict[StreamId, list[Event]] = {}
-            for event in page.events:
-                by_stream.setdefault(event.stream, []).append(event)
-                if self._on_raw is not None:
-                    self._on_raw(event)
-            # A full page says nothing about what follows it; the last page reaches the heads.
-            for stream in by_stream if page.more else page.heads:
-                upto = None if page.more else page.heads.get(stream)
-                for item in self._sequencer.fill(stream, by_stream.get(stream, ()), upto):
-                    brought += 1
-                    await self._out.put(item)
-            cursor = self._sequencer.cursor
-            self._counters["backfilled"] += len(page.events)
-            if not page.more:
-                return brought
-
-    async def follow(self, feed: Feed, refresh_token: Callable[[], Awaitable[None]]) -> str:
-        """Deliver what the feed brings until it is of no more use; returns why."""
+        Not longer than the machine sleeps, nor, where history could not be read, than until it can be: then the
+        project is within reach again, and an attempt may succeed.
+        """
         loop = asyncio.get_running_loop()
-        heard = checked = refreshed = loop.time()
-        hole_since: float | None = None
-        dropped = 0
-        while feed.ended is None:
-            arrived = await feed.wait(REORDER_SECONDS if hole_since is not None else 1.0)
-            now = loop.time()
-            if await self._deliver(feed):
-                heard = now
-            if now - refreshed >= TOKEN_SECONDS:
-                refreshed = now
-                await refresh_token()
-            if not self._sequencer.holes:
-                hole_since = None
-            elif hole_since is None:
-                hole_since = now
-            elif now - hole_since >= REORDER_SECONDS:
-                hole_since = None
-                self._counters["holes"] += 1
-                await self.catch_up()
-            if feed.dropped > dropped:
-                dropped = feed.dropped
-                self._counters["overflows"] += 1
-                await self.catch_up()
-            silent = not arrived and now - heard >= SILENCE_SECONDS
-            if (silent and now - checked >= SILENCE_SECONDS) or now - checked >= CHECK_SECONDS:
-                checked = now
-                if await self._missed(feed) and silent:
-                    return "the feed was silent while events went on"
-        return feed.ended
-
-    async def _deliver(self, feed: Feed) -> int:
-        """Put what the feed has in order and hand it on; returns how many events it had."""
-        events = feed.take()
-        for event in events:
-            self._counters["received"] += 1
-            if self._on_raw is not None:
-                self._on_raw(event)
-            for ordered in self._sequencer.offer(event):
-                await self._out.put(ordered)
-        return len(events)
-
-    async def _missed(self, feed: Feed) -> bool:
-        """Compare with the heads; when behind and nothing is on its way, read back what the feed did not bring."""
-        heads = await self._history.heads(self._topics)
-        if self._sequencer.cursor.covers(heads):
-            return False
-        await feed.wait(0.5)  # what was written just now may still be on its way
-        await self._deliver(feed)
-        if self._sequencer.cursor.covers(heads):
-            return False
-        self._counters["silences"] += 1
-        await self.catch_up()
-        return True
+        until = loop.time() + seconds
+        wall, began = self._wall(), loop.time()
+        while (left := until - loop.time()) > 0:
+            await asyncio.sleep(min(left, POLL_SECONDS))
+            if (self._wall() - wall) - (loop.time() - began) > SLEPT_SECONDS:
+                return
+            if follower is not None and loop.time() < until:
+                try:
+                    self._counters["polled"] += await follower.catch_up()
+                except (Unreachable, Refused) as error:
+                    follower.out_of_reach = True
+                    log.debug("supabase.poll_failed", reason=str(error))
+                else:
+                    if follower.out_of_reach:
+                        follower.out_of_reach = False
+                        return

@@ -75,7 +75,9 @@ async def _node(directory: Path, installed: Path, rate: int, seconds: float) -> 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each case (default: %(default)s)")
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--quick", action="store_true", help="one second of each case")
+    options = parser.parse_args()
+    seconds = 1.0 if options.quick else options.seconds
     async with rig() as bench:
         heads = ("subs", "rows/s", "p50 ms", "p90 ms", "p99 ms", "max ms")
         widths = (6, 8, 9, 9, 9, 9)

@@ -371,6 +371,8 @@ async def kill_postgresql(extent: Extent) -> Outcome:
                 assert postgres.pid is not None
                 began = time.monotonic()
                 _kill_tree(postgres.pid)
+                while postgres.pid is not None:  # killed, and not yet buried
+                    await asyncio.sleep(0.001)
                 await asyncio.to_thread(postgres.start)
                 ready = time.monotonic()
                 starts.append(ready - began)

@@ -82,8 +82,15 @@ static void open_client(struct client *c, int port, const char *path) {
   epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &e);
 }
 
+static void pong(int fd, const unsigned char *payload, size_t size) { /* some servers wait for it */
+  unsigned char frame[6 + 125] = {0x8a, 0x80 | size};
+  memcpy(frame + 6, payload, size);
+  send_all(fd, frame, 6 + size);
+}
+
 static void take(struct client *c, const unsigned char *payload, size_t size, int opcode) {
-  if (opcode > 2) return; /* pings, pongs, closing */
+  if (opcode == 9 && size < 126) pong(c->fd, payload, size);
+  if (opcode > 2) return; /* pongs, closing */
   c->frames++; frames++; bytes += size;
   if (delay_count == MOST_DELAYS) return;
   const char *sent = memmem(payload, size, "\"sent\": ", 8);

@@ -142,6 +142,10 @@ class Rig:
         times = self.server.cpu_times()
         return float(times.user + times.system)
 
+    def writes(self) -> int:
+        """How many times the gateway has called write() or writev()."""
+        return int(self.server.io_counters().write_count)
+
     def resident(self) -> int:
         return int(self.server.memory_info().rss)
 
@@ -176,9 +180,62 @@ def masked(text: str) -> bytes:
     return b"\x81" + size + bytes(4) + data
 
 
+ECHO_JOIN = json.dumps(["1", "1", "realtime:bench", "phx_join", {"config": {"broadcast": {"self": True}}}])
+
+
 @contextlib.asynccontextmanager
 async def broadcaster(bench: Rig) -> AsyncIterator[asyncio.StreamWriter]:
     """Yield a connection that has joined the topic of the broadcasts."""
+    async with _joined(bench, BROADCAST_JOIN) as (_, writer):
+        yield writer
+
+
+class Echoing:
+    """A sender that is sent its own broadcasts too, and so knows how many are on their way."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._push = masked(BROADCAST_PUSH)
+        self._on_their_way = 0
+
+    async def send(self, most: int) -> None:
+        """Send one, and wait while ``most`` are on their way."""
+        self._writer.write(self._push)
+        self._on_their_way += 1
+        if self._on_their_way >= most:
+            await self._came_back()
+
+    async def drain(self) -> None:
+        """Wait for all."""
+        while self._on_their_way:
+            await self._came_back()
+
+    async def _came_back(self) -> None:
+        await _frame(self._reader)
+        self._on_their_way -= 1
+
+
+@contextlib.asynccontextmanager
+async def echoing(bench: Rig) -> AsyncIterator[Echoing]:
+    """Yield a sender that has joined the topic of the broadcasts."""
+    async with _joined(bench, ECHO_JOIN) as (reader, writer):
+        yield Echoing(reader, writer)
+
+
+async def _frame(reader: asyncio.StreamReader) -> bytes:
+    """Read one frame of the server's."""
+    head = await reader.readexactly(2)
+    size = head[1]
+    if size == 126:
+        size = int.from_bytes(await reader.readexactly(2))
+    elif size == 127:
+        size = int.from_bytes(await reader.readexactly(8))
+    return await reader.readexactly(size)
+
+
+@contextlib.asynccontextmanager
+async def _joined(bench: Rig, join: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     reader, writer = await asyncio.open_connection("127.0.0.1", bench.port)
     writer.write(
         f"GET /realtime/v1/websocket?apikey={bench.keys.anon_key}&vsn=2.0.0 HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -186,10 +243,10 @@ async def broadcaster(bench: Rig) -> AsyncIterator[asyncio.StreamWriter]:
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
     )
     await reader.readuntil(b"\r\n\r\n")
-    writer.write(masked(BROADCAST_JOIN))
-    await reader.readuntil(b"}]")
+    writer.write(masked(join))
+    await _frame(reader)
     try:
-        yield writer
+        yield reader, writer
     finally:
         writer.close()
 
@@ -218,8 +275,8 @@ async def receivers(
 
 
 @contextlib.asynccontextmanager
-async def rig() -> AsyncIterator[Rig]:
-    """Yield everything started, on free ports, with an empty database."""
+async def rig(program: Sequence[str | Path] = ("-m", "embedded.gateway")) -> AsyncIterator[Rig]:
+    """Yield everything started, on free ports, with an empty database; ``program`` is what Python runs as the gateway."""
     directory = Path(tempfile.mkdtemp(prefix="cf-bench-"))
     postgres = Postgres(directory / "pg", port=0, durable=False)
     try:
@@ -229,7 +286,7 @@ async def rig() -> AsyncIterator[Rig]:
         await connection.execute(TABLES)
         await connection.close()
         keys = key_store.load_or_create(directory)
-        argv = [sys.executable, "-m", "embedded.gateway", "--port", "0", "--keys", str(directory)]
+        argv = [sys.executable, *map(str, program), "--port", "0", "--keys", str(directory)]
         argv += ["--pg-socket-dir", str(postgres.socket_dir), "--pg-port", str(postgres.port)]
         async with child(*argv, cwd=HERE.parent) as gateway:
             port = int((await gateway.line()).rpartition(":")[2])

@@ -1,25 +1,15 @@
-"""This host: CPU, load, memory, disks, network.
+"""A host's counters, and the payload that two readings of them make: pure. `host_collector` reads this host's.
 
-``read`` takes the counters (psutil, so that Linux and macOS work alike), ``metrics`` makes one payload of two readings.
-The formulas are those of ``free``, ``df`` and ``top``; a rate without an earlier reading is null, never 0.
+The formulas are those of ``free``, ``df`` and ``top``; a rate without an earlier reading, and whatever the host does not
+tell, is null, never 0. The payload has the fields of devices over SSH.
 """
 
 from __future__ import annotations
 
 import re
-import socket
-import time
-import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
-
-import psutil
-
-from collectors.collector import Collector, CollectorError
-from collectors.threads import Reader
-from monitoring.events import Draft, Kind, StreamId, stream_id
 
 _PSEUDO = re.compile(
     r"autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|iso9660|mqueue|nsfs|overlay|"
@@ -27,8 +17,6 @@ _PSEUDO = re.compile(
 )
 """File systems that hold no data of their own: node_exporter's defaults."""
 
-_SMALLEST_DISK_BYTES = 1 << 20
-"""What is smaller is a placeholder (a container runtime's tmpfs of one page), not a place to keep data."""
 _REMOTE = re.compile(r"nfs4?|cifs|smb3|smbfs|afs|ceph|9p|glusterfs|fuse\.(sshfs|glusterfs|rclone)")
 """Asking a dead server for its free space blocks for ever."""
 
@@ -39,6 +27,11 @@ _SYSTEM_MOUNT = re.compile(
 
 _VIRTUAL_NETWORK = re.compile(r"(lo\d*\Z|veth|docker\d|br-|cni|flannel|virbr|tun|tap)")
 """What carries traffic of a network that is counted already, or none that leaves the host."""
+
+_PART_OF_A_DRIVE = re.compile(
+    r"((z?ram|loop|fd|(h|s|v|xv)d[a-z]+|nvme\d+n\d+p|mmcblk\d+p|md\d+p|dm-|md|sr)\d+|mmcblk\d+(boot\d+|rpmb))\Z"
+)
+"""node_exporter's list and more: parts of a drive, and layers above drives, whose traffic would count twice."""
 
 _IMPOSSIBLE_BYTES_PER_SECOND = 10e9
 """A counter that jumps faster was replaced, not counted up (Beszel's rule): no rate is told."""
@@ -54,6 +47,18 @@ class Disk:
     total: int
     used: int
     available: int
+    inodes_total: int | None = None
+    """None where the file system makes inodes as it needs them, and says 0."""
+    inodes_used: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DriveCounters:
+    """One drive's bytes since the start, and the milliseconds in which it had something to do."""
+
+    read: int
+    written: int
+    busy_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +76,15 @@ class Reading:
     load: tuple[float, float, float] | None
     memory_total: int
     memory_available: int
-    swap_total: int
-    swap_used: int
+    swap_total: int | None
+    swap_used: int | None
     disks: tuple[Disk, ...]
     networks: Mapping[str, tuple[int, int]]
     """Name -> bytes received, sent."""
+    drives: Mapping[str, DriveCounters] | None = None
+    pressure: Mapping[str, Mapping[str, float]] | None = None
+    """Resource -> ``some_avg10``, ``full_avg60`` ... in percent of time; None where the kernel does not tell."""
+    os: Mapping[str, str | None] | None = None
 
 
 def metrics(hostname: str, reading: Reading, before: Reading | None) -> dict[str, Any]:
@@ -97,6 +106,7 @@ def metrics(hostname: str, reading: Reading, before: Reading | None) -> dict[str
             "swap_total_bytes": reading.swap_total,
             "swap_used_bytes": reading.swap_used,
         },
+        "pressure": reading.pressure,
         "disks": [
             {
                 "mount": disk.mount,
@@ -105,9 +115,12 @@ def metrics(hostname: str, reading: Reading, before: Reading | None) -> dict[str
                 "total_bytes": disk.total,
                 "used_bytes": disk.used,
                 "available_bytes": disk.available,
+                "inodes_total": disk.inodes_total,
+                "inodes_used": disk.inodes_used,
             }
             for disk in reading.disks
         ],
+        "disk_io": disk_io(reading.drives, before.drives if before else None, interval),
         "networks": [
             {
                 "name": name,
@@ -124,7 +137,38 @@ def metrics(hostname: str, reading: Reading, before: Reading | None) -> dict[str
         ],
         "uptime_seconds": round(reading.uptime_seconds, 2),
         "interval_seconds": round(interval, 3) if interval is not None else None,
+        "os": reading.os,
     }
+
+
+def disk_io(
+    now: Mapping[str, DriveCounters] | None,
+    before: Mapping[str, DriveCounters] | None,
+    interval: float | None,
+) -> list[dict[str, Any]] | None:
+    """Return what each drive did between two readings, by name; None where drives are not told of."""
+    if now is None:
+        return None
+    told = []
+    for name, counters in sorted(now.items()):
+        was = before.get(name) if before else None
+        told.append(
+            {
+                "name": name,
+                "read_bytes": counters.read,
+                "written_bytes": counters.written,
+                "read_bytes_per_second": rate(counters.read, was.read if was else None, interval),
+                "written_bytes_per_second": rate(counters.written, was.written if was else None, interval),
+                "busy_percent": _busy(counters.busy_ms, was.busy_ms if was else None, interval),
+            }
+        )
+    return told
+
+
+def _busy(now: int | None, before: int | None, interval: float | None) -> float | None:
+    if now is None or before is None or not interval or now < before:
+        return None
+    return round(min(100.0, (now - before) / (interval * 10)), 2)  # milliseconds of seconds, in percent
 
 
 def cpu_percent(reading: Reading, before: Reading | None) -> float | None:
@@ -165,99 +209,25 @@ def shown_networks(counters: Mapping[str, tuple[int, int]]) -> dict[str, tuple[i
     return {name: count for name, count in counters.items() if not _VIRTUAL_NETWORK.match(name)}
 
 
-def read() -> Reading:
-    """Read the host's counters now; blocks, usually for a millisecond. Raises CollectorError."""
-    try:
-        with warnings.catch_warnings():
-            # psutil warns where the system counts no swap traffic, which is not asked for here.
-            warnings.simplefilter("ignore", RuntimeWarning)
-            swap = psutil.swap_memory()
-        cpu = psutil.cpu_times()
-        memory = psutil.virtual_memory()
-        networks = psutil.net_io_counters(pernic=True, nowrap=False)
-        # user and nice include guest and guest_nice already (proc_stat(5))
-        total = sum(cpu) - getattr(cpu, "guest", 0.0) - getattr(cpu, "guest_nice", 0.0)
-        return Reading(
-            uptime_seconds=_uptime(),
-            cpu_total=total,
-            cpu_idle=cpu.idle + getattr(cpu, "iowait", 0.0),
-            cores=psutil.cpu_count() or 1,
-            load=psutil.getloadavg(),
-            memory_total=memory.total,
-            memory_available=memory.available,
-            swap_total=swap.total,
-            swap_used=swap.used,
-            disks=tuple(_disks()),
-            networks=shown_networks({name: (n.bytes_recv, n.bytes_sent) for name, n in networks.items()}),
-        )
-    except (OSError, psutil.Error, ValueError) as error:
-        raise CollectorError(f"this host cannot be read: {error}") from error
+def shown_drives(counters: Mapping[str, DriveCounters]) -> dict[str, DriveCounters]:
+    """Leave out parts of drives, what lies above drives, and drives that were never used."""
+    return {
+        name: count
+        for name, count in counters.items()
+        if (count.read or count.written) and not _PART_OF_A_DRIVE.match(name)
+    }
 
 
-def _uptime() -> float:
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.clock_gettime(clock) if clock is not None else time.time() - psutil.boot_time()
-
-
-def _disks() -> Iterable[Disk]:
-    mounts = ((part.mountpoint, part.device, part.fstype) for part in psutil.disk_partitions(all=True))
-    for mount, device, fs in shown_mounts(mounts):
-        try:
-            usage = psutil.disk_usage(mount)
-        except OSError:
-            continue  # ours to see but not to ask (another user's FUSE mount), or just unmounted
-        if usage.total >= _SMALLEST_DISK_BYTES:
-            yield Disk(mount, device, fs, usage.total, usage.used, usage.free)
-
-
-class HostCollector(Collector):
-    """Tells this host's metrics at every tick, and when the host can no longer be read."""
-
-    name = "host"
-
-    def __init__(
-        self,
-        device: str,
-        *,
-        hostname: str | None = None,
-        read: Callable[[], Reading] = read,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        """Write the stream ``device/system``; raises InvalidEvent for a device name that cannot be addressed."""
-        self._stream = stream_id(device, "system")
-        self._hostname = hostname or socket.gethostname()
-        self._read = read
-        self._clock = clock
-        self._reader = Reader("host", limit=1)
-        self._before: Reading | None = None
-        self._status = "unknown"
-
-    @property
-    def streams(self) -> Collection[StreamId]:
-        """The one stream of this host."""
-        return (self._stream,)
-
-    async def collect(self) -> Sequence[Draft]:
-        """Read the host.
-
-        The first failure after a success is told as an event, later ones are raised: CollectorError.
-        """
-        try:
-            reading = await self._reader.call(self._read)
-        except CollectorError as error:
-            if self._status != "up":
-                raise
-            return [self._became("degraded", str(error))]
-        told = [] if self._status == "up" else [self._became("up", "the host is read")]
-        payload = metrics(self._hostname, reading, self._before)
-        self._before = reading
-        return [*told, Draft(self._stream, Kind.METRIC_COLLECTED, self._clock(), payload)]
-
-    async def close(self) -> Sequence[Draft]:
-        """Tell that nobody watches this host any more."""
-        return [] if self._status == "unknown" else [self._became("unknown", "the collector was stopped")]
-
-    def _became(self, status: str, reason: str) -> Draft:
-        payload = {"old_status": self._status, "new_status": status, "reason": reason}
-        self._status = status
-        return Draft(self._stream, Kind.DEVICE_STATUS_CHANGED, self._clock(), payload)
+def parse_pressure(resource: str, text: str) -> dict[str, float]:
+    """Read one file of ``/proc/pressure``: ``some_avg10``, ``full_avg60`` ...; raises ValueError (psi.rst)."""
+    found: dict[str, float] = {}
+    for line in text.splitlines():
+        share, *fields = line.split()
+        found |= {
+            f"{share}_{name}": float(value)
+            for name, _, value in (field.partition("=") for field in fields)
+            if name.startswith("avg")
+        }
+    if "some_avg10" not in found:
+        raise ValueError(f"/proc/pressure/{resource} has no pressure in it")
+    return found

@@ -37,6 +37,11 @@ def reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
 
 
+def is_everywhere(host: str) -> bool:
+    """Tell whether the address is all addresses of the machine."""
+    return host in {"0.0.0.0", "::", ""}
+
+
 def is_loopback(host: str) -> bool:
     """Tell whether only this machine can reach the address."""
     return host in {"localhost", "::1"} or host.startswith("127.")

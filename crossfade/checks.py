@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -14,17 +16,21 @@ import httpx
 from crossfade.addresses import reachable
 from crossfade.errors import CrossfadeError
 from crossfade.flag_summary import summarize
+from crossfade.foreign import foreign_server
+from crossfade.http_parts import HTTP_PARTS
 from crossfade.paths import read_json
 from crossfade.plan import PARTS, Addresses, flags_file, known_addresses, running_state
+from crossfade.retention import shown
 from crossfade.supervisor import probes
 from crossfade.supervisor.model import State
 from crossfade.wiring import embedded_keys, open_flags
+from monitoring.topics import GLOBAL
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
-    from pathlib import Path
 
     from adapters.flag_file import FlagFile
+    from crossfade.foreign import ForeignServer
     from crossfade.paths import DataDir
     from crossfade.settings import Settings
 
@@ -74,17 +80,44 @@ async def check_parts(data: DataDir, settings: Settings) -> list[Check]:
     addresses = known_addresses(data, settings)
     told = {str(part.get("name")): part for part in state.get("parts", [])}
     tests = {**_tests(data, addresses), **(_hosted_tests(settings) if state.get("hosted") else {})}
+    foreign = foreign_server(settings, data)
     names = [
-        name for name in (*PARTS, "supabase", "database") if name in told or name in _hosted_names(state)
+        name
+        for name in (*PARTS, "supabase", "database")
+        if name in _hosted_names(state) or (name in told and told[name].get("state") != State.STOPPED)
     ]
     checks = [_one(name, told.get(name), tests.get(name), addresses.shown(name)) for name in names]
+    if foreign is not None:
+        checks.append(check_foreign(foreign))
     found = list(await asyncio.gather(*checks))
     if not told:
         found.append(
             Check("crossfade", ok=False, detail="it is just starting", advice="ask again in a moment")
         )
-    found.append(await asyncio.to_thread(check_flags, open_flags(data, flags_file(data, settings))))
+    flags = open_flags(data, flags_file(data, settings), settings.switches)
+    found.append(await asyncio.to_thread(check_flags, flags))
     return found
+
+
+async def check_foreign(foreign: ForeignServer) -> Check:
+    """Connect to another's server, as its bridge and its clients do."""
+
+    async def test() -> str:
+        # Here, because most commands connect to none, and the client's library takes its time to import.
+        from adapters.foreign_websocket import ForeignWebSocket  # noqa: PLC0415 - see above
+
+        service = ForeignWebSocket(foreign.url, foreign.load(), open_seconds=_DEADLINE_SECONDS)
+        try:
+            async with asyncio.timeout(_DEADLINE_SECONDS - 0.5), service.subscribe(frozenset({GLOBAL})) as it:
+                await it.wait_live()
+        except TimeoutError:
+            raise Unwell((await service.health()).detail) from None
+        finally:
+            await service.close()
+        return f"answers; another's server, dialect {Path(foreign.dialect).name}"
+
+    found = await _one("legacy", None, test, foreign.shown)
+    return found if found.ok else replace(found, advice="check CROSSFADE_LEGACY_URL and the server itself")
 
 
 def check_flags(flags: FlagFile) -> Check:
@@ -140,6 +173,10 @@ def _tests(data: DataDir, at: Addresses) -> dict[str, Callable[[], Awaitable[str
         await probes.http(host, at.port_legacy, "/health")()
         return "answers"
 
+    async def gateway() -> str:
+        await probes.http(*at.gateway_place, "/health")()
+        return "answers"
+
     async def dashboard() -> str:
         await probes.http(host, at.port_dashboard, "/_stcore/health")()
         return "answers"
@@ -150,14 +187,29 @@ def _tests(data: DataDir, at: Addresses) -> dict[str, Callable[[], Awaitable[str
     async def parity() -> str:
         return _compared(_fresh(data.parity))
 
+    async def bridge() -> str:
+        return bridged(_fresh(data.bridge))
+
+    async def rollout() -> str:
+        return controlled(_fresh(data.rollout))
+
     return {
         "postgres": postgres,
         "realtime": realtime,
+        **{name: partial(_service, host, at.port(name)) for name in HTTP_PARTS},
         "legacy": legacy,
+        "gateway": gateway,
         "dashboard": dashboard,
         "collect": collect,
+        "bridge": bridge,
         "parity": parity,
+        "rollout": rollout,
     }
+
+
+async def _service(host: str, port: int) -> str:
+    await probes.http(host, port, "/ready")()
+    return "answers, database there"
 
 
 def _hosted_tests(settings: Settings) -> dict[str, Callable[[], Awaitable[str]]]:
@@ -262,14 +314,58 @@ def collected(report: Mapping[str, Any]) -> str:
         raise Unwell(f"the database is not kept tidy: {failing}")
     if report.get("spool", {}).get("last_error"):
         raise Unwell(str(report["spool"]["last_error"]))
+    if problem := report.get("checks", {}).get("problem"):
+        raise Unwell(str(problem))
     streams: Mapping[str, Mapping[str, Any]] = report.get("streams", {})
     if not streams:
         raise Unwell(str(report.get("detail", "no stream is open")))
     events = sum(int(stream.get("events", 0)) for stream in streams.values())
-    return f"{events} events of {len(streams)} streams"
+    storage = paths.get("supabase", {}).get("storage")
+    return f"{events} events of {len(streams)} streams" + (f"; {shown(storage)}" if storage else "")
+
+
+def bridged(report: Mapping[str, Any]) -> str:
+    """Return in a few words what the bridge says it has done; raises Unwell when it does not do all of it."""
+    server, counts, database = (report.get(name, {}) for name in ("server", "bridge", "supabase"))
+    if server.get("status") != "live":
+        raise Unwell(f"the server is not followed: {server.get('detail')}")
+    if not database.get("connected"):
+        raise Unwell("not connected to supabase; events are kept on the spool")
+    if counts.get("problem"):
+        raise Unwell(f"{counts.get('waiting')} events wait: {counts['problem']}")
+    if counts.get("refused"):
+        raise Unwell(f"{counts['refused']} events were lost; each is told by a bridge_gap in its stream")
+    lost = [
+        f"{count} {meaning}"
+        for path, name, meaning in _LOST
+        if path == "supabase" and (count := database.get(name))
+    ]
+    if lost:
+        raise Unwell("; ".join(lost))
+    gaps = f", {counts['gaps']} gaps" if counts.get("gaps") else ""
+    theirs = f", {counts['not_ours']} of another owner's streams left to it" if counts.get("not_ours") else ""
+    return f"{counts.get('events', 0)} events of {len(report.get('streams', {}))} streams{gaps}{theirs}"
+
+
+def controlled(report: Mapping[str, Any]) -> str:
+    """Return in a few words where the rollout stands; raises Unwell when it cannot do its work, or was taken back."""
+    if problem := report.get("problem") or report.get("database"):
+        raise Unwell(str(problem))
+    if report.get("unsafe"):
+        raise Unwell(f"ROLLBACK UNSAFE: {report['unsafe']}")
+    cohorts: Mapping[str, Mapping[str, Any]] = report.get("cohorts", {})
+    if latched := [f"{name}: {each['latch']}" for name, each in cohorts.items() if each.get("latch")]:
+        raise Unwell("; ".join(latched))
+    if report.get("completed"):
+        return "complete"
+    if not report.get("active"):
+        return "no rollout started"
+    return "; ".join(f"{name} {each.get('ceiling')}: {each.get('held_by')}" for name, each in cohorts.items())
 
 
 def _compared(report: Mapping[str, Any]) -> str:
+    if report.get("state") == "idle":
+        return str(report.get("reason", ""))
     if report.get("state") != "comparing":
         raise Unwell("waiting for both backends to be live")
     down = [side for side, live in report.get("live", {}).items() if not live]

@@ -1,4 +1,4 @@
-"""What the collecting process keeps and tells of itself: the publisher in front of the spool, and its status file."""
+"""What the collecting process keeps and tells of itself: the intake in front of the spool, and its status file."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from adapters.outbox import PathName
-    from adapters.postgres_writer import PostgresWriter
+    from adapters.postgres_writer import WriterStatus
+    from adapters.publisher import PublisherStatus
     from adapters.spool import Spool, SpoolState
-    from collectors.collector import Schedule, Ticks
     from collectors.docker import DockerCollector
+    from collectors.schedule import Schedule
+    from crossfade.checks_file import ChecksFile
     from monitoring.events import Draft, StreamId
 
 log = logging.getLogger(__name__)
 
 
-class Publisher:
-    """Puts drafts on the spool. What it refuses is counted and said once, never raised into a collector."""
+class Intake:
+    """Puts the collectors' drafts on the spool. What it refuses is counted and said once, never raised into a collector."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
@@ -64,13 +66,13 @@ class Publisher:
 
 
 def held_back(state: SpoolState, since: Mapping[PathName, datetime | None]) -> dict[str, Any] | None:
-    """Return which path holds the spool back and since when, once more than half of its bound waits for it; or None.
+    """Return which path holds the spool back and since when, once more than half of its bounds is used; or None.
 
     ``since`` is when the oldest event that waits for each path happened. ``detail`` is a sentence for people.
     """
     path = max(PATHS, key=lambda name: state.waiting.get(name, 0))
     pending = state.waiting.get(path, 0)
-    if pending <= state.limit / 2:
+    if not pending or (pending <= state.limit / 2 and state.used_bytes <= state.limit_bytes / 2):
         return None
     at = since.get(path)
     told = format_time(at) if at else None
@@ -79,7 +81,8 @@ def held_back(state: SpoolState, since: Mapping[PathName, datetime | None]) -> d
         "pending": pending,
         "since": told,
         "detail": f"path {path} holds the spool back: {pending} events{f' since {told}' if told else ''} wait for it; "
-        f"at {state.limit} no more are taken, for either path. Bring the path back, or switch it off",
+        f"at {state.limit} events or {state.limit_bytes} bytes (now {state.used_bytes}) no more are taken, for either "
+        "path. Bring the path back, or switch it off",
     }
 
 
@@ -99,17 +102,21 @@ def report(
     running: bool,
     started_at: datetime,
     spool: Spool,
-    publisher: Publisher,
-    writer: PostgresWriter | None,
-    link: Mapping[str, Any] | None,
+    intake: Intake,
+    publisher: PublisherStatus,
     schedules: Sequence[Schedule],
     docker: DockerCollector | None,
+    checks: ChecksFile,
 ) -> dict[str, Any]:
     """Return the status as plain JSON; ``detail`` is the one sentence that matters most now."""
-    state = spool.state()
+    state = publisher.spool
     paths: dict[str, dict[str, Any]] = {
-        "supabase": {"enabled": False} if writer is None else {"enabled": True, **_writer(writer)},
-        "legacy": {"enabled": False} if link is None else {"enabled": True, **link},
+        "supabase": {
+            "enabled": True,
+            **asdict(publisher.supabase),
+            "lost": sorted(publisher.supabase.lost),
+        },
+        "legacy": {"enabled": True, **asdict(publisher.legacy)} if publisher.legacy else {"enabled": False},
     }
     since = _waiting_since(spool)
     holding = held_back(state, since)
@@ -121,7 +128,7 @@ def report(
         stream: {
             "epoch": position.epoch,
             "seq": position.seq,
-            "events": publisher.events[stream],
+            "events": intake.events[stream],
             "open": spool.is_open(stream),
         }
         for stream, position in sorted(spool.heads().items())
@@ -132,19 +139,22 @@ def report(
         "device": device,
         "started_at": format_time(started_at),
         "updated_at": format_time(datetime.now(UTC)),
-        "detail": _detail(publisher, holding, writer, schedules, streams) if running else "stopped",
+        "detail": _detail(intake, holding, publisher.supabase, schedules, streams) if running else "stopped",
         "streams": streams,
         "paths": paths,
         "spool": {
             "position": state.position,
             "retained": state.retained,
             "limit": state.limit,
+            "bytes": state.used_bytes,
+            "limit_bytes": state.limit_bytes,
             "held_back": holding,
-            "refused": publisher.refused,
+            "refused": intake.refused,
             "refused_by_reason": dict(state.refused),
-            "last_error": publisher.last_error,
+            "last_error": intake.last_error,
         },
-        "collectors": {schedule.collector.name: _ticks(schedule.ticks) for schedule in schedules},
+        "collectors": {schedule.collector.name: _told(schedule) for schedule in schedules},
+        "checks": {"file": str(checks.path), "count": len(checks.checks), "problem": checks.problem},
         "docker": {
             "available": bool(docker and docker.available),
             "detail": docker.detail if docker else "Docker is not watched (--no-docker)",
@@ -153,18 +163,22 @@ def report(
 
 
 def _detail(
-    publisher: Publisher,
+    intake: Intake,
     holding: Mapping[str, Any] | None,
-    writer: PostgresWriter | None,
+    database: WriterStatus,
     schedules: Sequence[Schedule],
     streams: Mapping[StreamId, Any],
 ) -> str:
-    if publisher.last_error:
-        return publisher.last_error
+    if intake.last_error:
+        return intake.last_error
     if holding:
         return str(holding["detail"])
-    if not streams and writer is not None:
-        return f"waiting for the database to open the first streams: {writer.status.detail}"
+    if not any(stream["open"] for stream in streams.values()):
+        if database.lost:
+            return (
+                f"another owner has the lease of {', '.join(sorted(database.lost))}; waiting until it is free"
+            )
+        return f"waiting for the database to open the streams: {database.detail}"
     failing = [
         f"{schedule.collector.name}: {schedule.ticks.last_error}"
         for schedule in schedules
@@ -173,10 +187,11 @@ def _detail(
     return "; ".join(failing) or "collecting"
 
 
-def _writer(writer: PostgresWriter) -> dict[str, Any]:
-    return {**asdict(writer.status), "lost": sorted(writer.status.lost)}
-
-
-def _ticks(ticks: Ticks) -> dict[str, Any]:
-    last = ticks.last_success
-    return {**asdict(ticks), "last_success": format_time(last) if last else None}
+def _told(schedule: Schedule) -> dict[str, Any]:
+    last = schedule.ticks.last_success
+    return {
+        **asdict(schedule.ticks),
+        "last_success": format_time(last) if last else None,
+        "interval_seconds": schedule.interval_seconds,
+        "status": schedule.judge.condition.status if schedule.judge else None,
+    }

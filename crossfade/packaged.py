@@ -20,6 +20,11 @@ def default_flags() -> Path:
     return _first(_TOP / "flags.yaml", _PACKAGE / "flags.default.yaml")
 
 
+def default_alerts() -> Path:
+    """Return the rule file to begin with."""
+    return _first(_TOP / "alerts.yaml", _PACKAGE / "alerts.default.yaml")
+
+
 def dashboard_script() -> Path:
     """Return the script that Streamlit runs."""
     return _first(_TOP / "streamlit_app.py", _TOP / "dashboard" / "streamlit_app.py")

@@ -4,34 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import secrets
 import signal
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import asyncpg
 
+from adapters.heartbeat import EMBEDDED_SECONDS, set_delivery
+from adapters.rollout_journal import CeilingFile
 from crossfade import packaged
 from crossfade.addresses import reachable
 from crossfade.errors import CrossfadeError
+from crossfade.foreign import foreign_server
+from crossfade.http_parts import HTTP_PARTS, service
+from crossfade.secret_files import ensure_secret
 from crossfade.supervisor import probes
 from crossfade.supervisor.process import Command
 from crossfade.supervisor.supervisor import Service, Spec, Step
 from embedded.errors import EmbeddedError, MigrationFailed
 from embedded.migrations import apply_migrations
 from embedded.postgres import Postgres
+from embedded.seeds import Seeds, apply_seeds, find_seeds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from pathlib import Path
 
     from crossfade.plan import Plan
+    from crossfade.settings import Settings
 
 _COLLECT_STOP_SECONDS = 8.0
 _LOCK_SECONDS = 10
 """How long a migration waits for a lock. At start-up nobody of ours holds one; what is in the way is a person's session."""
+_LINKED = frozenset({"collect", "query", "control", "alerts"})
+"""The parts that feed the legacy server."""
 
 
 def build(plan: Plan) -> list[Spec]:
@@ -43,9 +51,14 @@ def build(plan: Plan) -> list[Spec]:
         "realtime": _realtime,
         "legacy": _legacy,
         "collect": _collect,
+        "bridge": _bridge,
         "parity": _parity,
+        "rollout": _rollout,
+        "gateway": _gateway,
+        "alerts": _alerts,
         "dashboard": _dashboard,
     }
+    builders |= {name: partial(service, part) for name, part in HTTP_PARTS.items()}
     return [builders[name](plan, postgres) for name in plan.parts]
 
 
@@ -102,9 +115,9 @@ def _migrations(plan: Plan, postgres: Postgres) -> Step:
         connection = await asyncpg.connect(
             postgres.dsn(), timeout=10, server_settings={"lock_timeout": f"{_LOCK_SECONDS}s"}
         )
-        applying = asyncio.ensure_future(_apply(connection, (packaged.migrations(), *plan.migrations)))
+        applying = asyncio.ensure_future(_apply(connection, plan))
         try:
-            applied = await asyncio.shield(applying)
+            return await asyncio.shield(applying)
         except asyncio.CancelledError:
             # With its connection cut, what is still being applied ends at once, whatever the server does.
             connection.terminate()
@@ -114,15 +127,19 @@ def _migrations(plan: Plan, postgres: Postgres) -> Step:
         finally:
             with contextlib.suppress(TimeoutError):
                 await connection.close(timeout=3)
-        return f"{applied} applied" if applied else "nothing to apply"
 
     return Step("migrations", run, after=("postgres",))
 
 
-async def _apply(connection: asyncpg.Connection, directories: Iterable[Path]) -> int:
-    """Apply the migrations of some directories; return how many were not there yet."""
+async def _apply(connection: asyncpg.Connection, plan: Plan) -> str:
+    """Apply the migrations that are not there yet, choose the mode, fill a new database; return what was done."""
+    seeds = Seeds(()) if plan.project is None else find_seeds(plan.project)
     try:
-        return sum([len(await apply_migrations(connection, directory)) for directory in directories])
+        directories = (packaged.migrations(), *plan.migrations)
+        applied = sum([len(await apply_migrations(connection, directory)) for directory in directories])
+        beat_seconds = plan.settings.heartbeat_seconds or EMBEDDED_SECONDS
+        await set_delivery(connection, plan.settings.realtime_mode, beat_seconds)
+        seeded = await apply_seeds(connection, seeds)
     except (asyncpg.LockNotAvailableError, MigrationFailed) as error:
         if not isinstance(error.__cause__ or error, asyncpg.LockNotAvailableError):
             raise
@@ -131,6 +148,10 @@ async def _apply(connection: asyncpg.Connection, directories: Iterable[Path]) ->
             f"{where}waited {_LOCK_SECONDS} s for a lock that another session holds; end that session (see pg_locks "
             "and pg_stat_activity) and start again"
         ) from error
+    done = [f"{applied} applied"] if applied else []
+    done += [f"seeded from {', '.join(seeded)}"] if seeded else []
+    done += [f"no seed file is {pattern}" for pattern in seeds.unmatched]
+    return "; ".join(done) or "nothing to apply"
 
 
 def _realtime(plan: Plan, postgres: Postgres) -> Spec:
@@ -139,11 +160,12 @@ def _realtime(plan: Plan, postgres: Postgres) -> Spec:
     def command() -> Command:
         return Command(
             [
-                *_python("-m", "embedded.gateway"),
+                *_python("-m", "crossfade.realtime"),
                 *("--host", addresses.host, "--port", str(addresses.port_supabase)),
                 *("--keys", str(plan.data.supabase), "--pg-socket-dir", str(postgres.socket_dir)),
                 *("--pg-port", str(postgres.port)),
                 *(("--enable-signup",) if plan.signup else ()),
+                *(part for name in plan.habits for part in ("--habit", name)),
             ]
         )
 
@@ -160,27 +182,43 @@ def _legacy(plan: Plan, _: Postgres) -> Spec:
     addresses = plan.addresses
 
     async def prepare() -> None:
-        ensure_link_token(plan)
+        ensure_secret(plan.data.link_token)
+        ensure_secret(plan.data.stream_token)
 
     return Service(
         "legacy",
         lambda: Command(
             _python(
-                *("-m", "legacy_ws", "--host", addresses.host, "--port", str(addresses.port_legacy)),
+                *("-m", "crossfade.legacy", "--host", addresses.host, "--port", str(addresses.port_legacy)),
                 *("--token-file", str(plan.data.link_token)),
+                *("--stream-token-file", str(plan.data.stream_token)),
+                *("--export-dir", str(plan.data.exports)),
+                *("--mount", addresses.legacy_mounts),
+                *("--polling-report", str(plan.data.run / "collect.json")),
+                *("--links", str(sum(plan.has(part) for part in _LINKED) or 1)),
+                f"--container-prefix={plan.settings.legacy_container_prefix}",
             )
         ),
         probes.http(reachable(addresses.host), addresses.port_legacy, "/health"),
         prepare=prepare,
         address=addresses.shown("legacy"),
+        done_with=_completed(plan),
     )
 
 
 def _collect(plan: Plan, postgres: Postgres) -> Spec:
     options: list[str] = ["--data-dir", str(plan.data.root), "--interval", f"{plan.interval_seconds:g}"]
     options += ["--device", plan.device] if plan.device else []
+    options += _polling(plan.settings)
     options += [] if plan.docker else ["--no-docker"]
-    if "legacy" in plan.parts:
+    if plan.hosted:  # the embedded one has been told already, by the step that made it
+        options += ["--realtime-mode", plan.settings.realtime_mode] if plan.settings.realtime_mode else []
+        seconds = plan.settings.heartbeat_seconds
+        options += ["--heartbeat", f"{seconds:g}"] if seconds else []
+    options += ["--keep", plan.settings.keep] if plan.settings.keep else []
+    limit = plan.settings.storage_limit_bytes
+    options += ["--storage-limit", str(limit)] if limit else []
+    if plan.has("legacy"):
         options += ["--legacy-url", plan.addresses.legacy_link]
 
     def command() -> Command:
@@ -195,7 +233,7 @@ def _collect(plan: Plan, postgres: Postgres) -> Spec:
     status = _Fresh(plan.data.run / "collect.json")
 
     async def prepare() -> None:
-        ensure_link_token(plan)
+        ensure_secret(plan.data.link_token)
         await status.forget()
 
     return Service(
@@ -204,6 +242,40 @@ def _collect(plan: Plan, postgres: Postgres) -> Spec:
         status.ready,
         after=("postgres", "migrations", "legacy"),
         prepare=prepare,
+        stop_seconds=_COLLECT_STOP_SECONDS,
+    )
+
+
+def _polling(settings: Settings) -> list[str]:
+    """Return what the collector is told of reading other machines and checks."""
+    words = ["--containers-interval", f"{settings.polling_container_interval:g}"]
+    words += ["--system-interval", f"{settings.polling_system_metrics_interval:g}"]
+    words += ["--drives-interval", f"{settings.polling_drive_health_interval:g}"]
+    words += ["--watched-interval", f"{settings.polling_watched_interval:g}"]
+    words += ["--most-at-once", str(settings.polling_max_concurrent_devices)]
+    words += ["--checks", str(settings.checks.absolute())] if settings.checks else []
+    return words if settings.polling_enabled else [*words, "--no-polling"]
+
+
+def _bridge(plan: Plan, postgres: Postgres) -> Spec:
+    status = _Fresh(plan.data.bridge)
+
+    def command() -> Command:
+        hosted = plan.settings.database_url
+        foreign = foreign_server(plan.settings)
+        environment = {"DATABASE_URL": hosted.get_secret_value() if hosted else postgres.dsn()}
+        if foreign is not None:  # by the environment: the address may hold a token
+            environment |= {"CROSSFADE_LEGACY_URL": foreign.url, "CROSSFADE_LEGACY_DIALECT": foreign.dialect}
+        return Command(
+            _python("-m", "crossfade.bridge", "--data-dir", str(plan.data.root)), environment=environment
+        )
+
+    return Service(
+        "bridge",
+        command,
+        status.ready,
+        after=("postgres", "migrations"),
+        prepare=status.forget,
         stop_seconds=_COLLECT_STOP_SECONDS,
     )
 
@@ -217,6 +289,81 @@ def _parity(plan: Plan, _: Postgres) -> Spec:
         after=("realtime", "legacy", "collect"),
         prepare=status.forget,
         start_seconds=60.0,
+        done_with=_completed(plan),
+    )
+
+
+def _completed(plan: Plan) -> Callable[[], bool]:
+    """Return what tells whether the migration is complete: then there is no legacy server, and nothing to compare."""
+    ceiling = CeilingFile(plan.data.rollout_journal)
+    return lambda: ceiling.look().completed
+
+
+def _rollout(plan: Plan, postgres: Postgres) -> Spec:
+    status = _Fresh(plan.data.rollout)
+
+    def command() -> Command:
+        hosted = plan.settings.database_url
+        return Command(
+            _python(
+                *("-m", "crossfade.rollout", "--data-dir", str(plan.data.root), "--flags", str(plan.flags))
+            ),
+            environment={"DATABASE_URL": hosted.get_secret_value() if hosted else postgres.dsn()},
+        )
+
+    return Service(
+        "rollout",
+        command,
+        status.ready,
+        after=("postgres", "migrations"),
+        prepare=status.forget,
+        start_seconds=60.0,
+    )
+
+
+def _gateway(plan: Plan, _: Postgres) -> Spec:
+    addresses = plan.addresses
+
+    async def prepare() -> None:
+        ensure_secret(plan.data.stream_token)
+
+    return Service(
+        "gateway",
+        lambda: Command(
+            _python(
+                *("-m", "crossfade.gateway", "--data-dir", str(plan.data.root), "--flags", str(plan.flags)),
+                *("--host", addresses.host, "--mount", addresses.gateway_mounts),
+            )
+        ),
+        probes.http(*addresses.gateway_place, "/health"),
+        after=("realtime", "query", "legacy"),
+        prepare=prepare,
+        address=addresses.shown("gateway"),
+    )
+
+
+def _alerts(plan: Plan, postgres: Postgres) -> Spec:
+    options = ["--data-dir", str(plan.data.root), "--rules", str(plan.alerts), "--flags", str(plan.flags)]
+    if plan.has("legacy"):
+        options += ["--legacy-link", plan.addresses.legacy_link]
+    status = _Fresh(plan.data.alerts_status)
+
+    def command() -> Command:
+        hosted = plan.settings.database_url
+        url = hosted.get_secret_value() if hosted else postgres.dsn("authenticator")
+        return Command(_python("-m", "crossfade.alerts", *options), environment={"DATABASE_URL": url})
+
+    async def prepare() -> None:
+        ensure_secret(plan.data.link_token)
+        await status.forget()
+
+    return Service(
+        "alerts",
+        command,
+        status.ready,
+        after=("postgres", "migrations", "realtime", "query", "legacy"),
+        prepare=prepare,
+        stop_seconds=_COLLECT_STOP_SECONDS,
     )
 
 
@@ -262,12 +409,3 @@ class _Fresh:
         if not self.path.exists():
             raise probes.NotReady(f"{self.path} is not written yet")
         return ""
-
-
-def ensure_link_token(plan: Plan) -> None:
-    """Make the secret of the collector's link, for its owner only, unless it is there."""
-    path = plan.data.link_token
-    with contextlib.suppress(FileExistsError):
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")

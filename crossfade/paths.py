@@ -3,7 +3,13 @@
 ::
 
     supabase/          keys, the cluster            legacy/link.token   the collector's secret for the legacy server
-    spool.db           the owner's spool            run/                locks, state.json, parity.json, good flags
+                                                    legacy/stream.token, legacy/exports/
+    spool.db           the owner's spool            query-spool.db      what applications pushed
+    alerts.db          state of the alerts        alerts-spool.db    alerts on their way
+    bridge.db          what another's server told  control-spool.db    what happens to commands
+    agents/NAME/       an agent's journal of what it has under way
+    rollout/           journal.jsonl, and who changed the flags
+    run/               locks, state.json, parity.json, rollout.json, good flags, what clients see
     logs/<part>.log    what each part said
 """
 
@@ -69,9 +75,44 @@ class DataDir:
         return self.root / "spool.db"
 
     @property
+    def query_spool(self) -> Path:
+        """The spool of what applications pushed to the query service."""
+        return self.root / "query-spool.db"
+
+    @property
+    def control_spool(self) -> Path:
+        """The spool of what happens to commands."""
+        return self.root / "control-spool.db"
+
+    @property
+    def agents(self) -> Path:
+        """The journals of agents that run here: a directory each."""
+        return self.root / "agents"
+
+    @property
+    def bridge_spool(self) -> Path:
+        """The spool of what another's server tells."""
+        return self.root / "bridge.db"
+
+    @property
+    def bridge(self) -> Path:
+        """What the bridge says of itself."""
+        return self.run / "bridge.json"
+
+    @property
     def link_token(self) -> Path:
         """The secret of the collector's link to the legacy server."""
         return self.root / "legacy" / "link.token"
+
+    @property
+    def stream_token(self) -> Path:
+        """The bearer token of the legacy server's ``/ws/stream``."""
+        return self.root / "legacy" / "stream.token"
+
+    @property
+    def exports(self) -> Path:
+        """Where the legacy server writes its exports."""
+        return self.root / "legacy" / "exports"
 
     @property
     def run(self) -> Path:
@@ -92,6 +133,80 @@ class DataDir:
     def parity(self) -> Path:
         """The live comparison's newest result."""
         return self.run / "parity.json"
+
+    @property
+    def parity_state(self) -> Path:
+        """Where the live comparison stood, and what it had learnt: it goes on there after a restart."""
+        return self.root / "validation" / "continuous.json"
+
+    @property
+    def validation_runs(self) -> Path:
+        """The reports of comparisons: one JSON file a run."""
+        return self.root / "validation" / "runs"
+
+    @property
+    def moves(self) -> Path:
+        """The record of moves: one JSON line for each decision."""
+        return self.run / "moves.jsonl"
+
+    @property
+    def checks(self) -> Path:
+        """What is checked, when the settings name no other file."""
+        return self.root / "checks.yaml"
+
+    @property
+    def good_checks(self) -> Path:
+        """The last good text of the file of checks."""
+        return self.run / "checks.good.yaml"
+
+    @property
+    def conditions(self) -> Path:
+        """What is known of the status of devices and checks."""
+        return self.run / "conditions.json"
+
+    @property
+    def rollout(self) -> Path:
+        """What the rollout controller says of itself."""
+        return self.run / "rollout.json"
+
+    @property
+    def rollout_journal(self) -> Path:
+        """The journal of the rollout: how far clients may go."""
+        return self.root / "rollout" / "journal.jsonl"
+
+    @property
+    def rollout_checkpoint(self) -> Path:
+        """What the controller has seen since its last decision."""
+        return self.root / "rollout" / "checkpoint.json"
+
+    @property
+    def flag_audit(self) -> Path:
+        """Who changed the flags: one JSON line for each change."""
+        return self.root / "rollout" / "flags.jsonl"
+
+    @property
+    def client_reports(self) -> Path:
+        """What the clients of each process see: one file a process."""
+        return self.run / "clients"
+
+    @property
+    def alerts_store(self) -> Path:
+        """What is pending, told and silenced, and where in the stream that was."""
+        return self.root / "alerts.db"
+
+    @property
+    def alerts_spool(self) -> Path:
+        """The spool of alerts."""
+        return self.root / "alerts-spool.db"
+
+    @property
+    def alerts_status(self) -> Path:
+        """What the alerting process says of itself."""
+        return self.run / "alerts.json"
+
+    def good_alerts(self, rules: Path) -> Path:
+        """Return where the last good text of a rule file is kept."""
+        return self.run / f"alerts.good.{hashlib.sha256(os.fsencode(rules)).hexdigest()[:12]}.yaml"
 
     def good_flags(self, flags: Path) -> Path:
         """Return where the last good text of a flag file is kept; one each, since commands may name another file."""
@@ -118,7 +233,14 @@ class DataDir:
         """
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for directory in (self.supabase, self.run, self.logs, self.link_token.parent):
+            for directory in (
+                self.supabase,
+                self.run,
+                self.logs,
+                self.link_token.parent,
+                self.rollout_journal.parent,
+                self.client_reports,
+            ):
                 directory.mkdir(mode=0o700, exist_ok=True)
             # A file of some size shows a full disk and a read-only mount now, not in the middle of the work.
             with tempfile.TemporaryFile(dir=self.run) as probe:

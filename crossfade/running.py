@@ -10,8 +10,9 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from crossfade import packaged
+from crossfade import logs, packaged
 from crossfade.addresses import require_free
+from crossfade.foreign import foreign_server
 from crossfade.locks import hold
 from crossfade.parts import build
 from crossfade.paths import unusable, write_json
@@ -60,16 +61,17 @@ def run(plan: Plan, display: Display, *, what: str = "crossfade up", seconds: fl
         for listener in plan.addresses.listeners(plan.parts):
             require_free(listener)
         try:
-            _ensure_flags(plan)
+            ensure_files(plan)
         except OSError as error:
             raise unusable(plan.data.root, error) from error
         asyncio.run(_Run(plan, display, what).run(seconds))
 
 
-def _ensure_flags(plan: Plan) -> None:
-    """Give a place without a flag file the one to begin with; the file is its owner's from then on."""
-    if not plan.flags.exists() and plan.flags.parent == plan.data.root:
-        shutil.copyfile(packaged.default_flags(), plan.flags)
+def ensure_files(plan: Plan) -> None:
+    """Give a place without a flag or rule file the one to begin with; the file is its owner's from then on."""
+    for path, default in ((plan.flags, packaged.default_flags), (plan.alerts, packaged.default_alerts)):
+        if not path.exists() and path.parent == plan.data.root:
+            shutil.copyfile(default(), path)
 
 
 class _Run:
@@ -80,7 +82,12 @@ class _Run:
         self._display = display
         self._what = what
         self._started_at = datetime.now(UTC)
-        self._supervisor = Supervisor(build(plan), logs=plan.data.logs, on_change=self._changed)
+        self._supervisor = Supervisor(
+            build(plan),
+            logs=plan.data.logs,
+            environment={logs.FORMAT: plan.settings.log_format},
+            on_change=self._changed,
+        )
         self._news = asyncio.Event()
 
     async def run(self, seconds: float | None) -> None:
@@ -142,6 +149,8 @@ class _Run:
             "hosted": self._plan.hosted,
             "addresses": self._plan.addresses.to_json(),
             "flags": str(self._plan.flags),
+            "alerts": str(self._plan.alerts),
+            "foreign": foreign.to_json() if (foreign := foreign_server(self._plan.settings)) else None,
             "parts": [view.to_json(now) for view in self._supervisor.views],
         }
 

@@ -20,7 +20,15 @@ SLICE_SECONDS = 4
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _SHORTEST = timedelta(minutes=1)
-_SECONDS_SHOWN = timedelta(minutes=4)
+_LABELS = (
+    (timedelta(minutes=4), "{HH}:{mm}:{ss}"),
+    (timedelta(hours=30), "{HH}:{mm}"),
+    (timedelta(days=5), "{MM}-{dd} {HH}:{mm}"),
+    (timedelta.max, "{yyyy}-{MM}-{dd}"),
+)
+"""How a time is written on an axis that is at most so long."""
+_LINES = ("solid", "dashed", "dotted")  # told apart without colour
+LEGEND = {"right": 0, "top": 0, "itemWidth": 18, "itemHeight": 8, "textStyle": {"fontSize": 11}}
 _BREAK_SECONDS = 15
 _SPARK_POINTS = 40
 
@@ -39,7 +47,8 @@ class Drawn:
 
 
 def drawn(samples: Sequence[Sample]) -> Drawn:
-    """Return the charts and sparklines of the samples."""
+    """Return the charts and sparklines of the samples; the same until another slice is over."""
+    samples = over(samples)
     network, unit = network_chart(samples)
     return Drawn(
         cpu=percent_chart(samples, "CPU", lambda each: each.cpu_percent),
@@ -55,6 +64,17 @@ def drawn(samples: Sequence[Sample]) -> Drawn:
             "disk": spark(samples, lambda each: each.disk_percent, 0),
         },
     )
+
+
+def over(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """Return the samples without those of the newest slice, whose mean is not final; all while there is but one slice.
+
+    Charts that stay the same are not sent again. The newest reading is in the figures above them.
+    """
+    begun = next(
+        (at for at in range(len(samples), 0, -1) if _slice(samples[at - 1]) != _slice(samples[-1])), 0
+    )
+    return samples[:begun] if begun else samples
 
 
 def points(samples: Sequence[Sample], *reads: Read) -> list[list[float | None]]:
@@ -84,14 +104,7 @@ def spark(samples: Sequence[Sample], read: Read, digits: int = 2) -> list[float]
 
 def percent_chart(samples: Sequence[Sample], name: str, read: Read) -> dict[str, Any]:
     """Return the option of one percentage over the window, always on a scale of 0 to 100."""
-    option = _option(samples, points(samples, read), (name,))
-    option["yAxis"] |= {
-        "min": 0,
-        "max": 100,
-        "interval": 25,
-        "axisLabel": {"formatter": "{value} %", "fontSize": 11},
-    }
-    option["tooltip"]["valueFormatter"] = "%.1f %%"
+    option = in_percent(_option(samples, points(samples, read), (name,)))
     option["series"][0]["areaStyle"] = {"opacity": 0.12}
     return option
 
@@ -99,27 +112,30 @@ def percent_chart(samples: Sequence[Sample], name: str, read: Read) -> dict[str,
 def network_chart(samples: Sequence[Sample]) -> tuple[dict[str, Any], str]:
     """Return the option of both directions of the network, and the unit it is drawn in."""
     rows = points(samples, lambda each: each.received, lambda each: each.sent)
-    highest = max((value for row in rows for value in row[1:] if value is not None), default=0.0)
-    unit = figures.scale(highest)
-    divisor = figures.per_unit(unit)
-    scaled: list[list[float | None]] = [
-        [row[0], *(None if value is None else round(value / divisor, 2) for value in row[1:])] for row in rows
-    ]
-    option = _option(samples, scaled, ("received", "sent"))
-    option["yAxis"] |= {"min": 0, "splitNumber": 4, "axisLabel": {"fontSize": 11}}
-    option["tooltip"]["valueFormatter"] = f"%.2f {unit}/s"
-    option["legend"] = {"right": 0, "top": 0, "itemWidth": 18, "itemHeight": 8, "textStyle": {"fontSize": 11}}
-    option["series"][1]["lineStyle"] = {"width": 1.5, "type": "dashed"}  # told apart without colour
-    return option, f"{unit}/s"
+    return in_bytes(rows, ("received", "sent"), *_window(samples))
 
 
 def _option(
     samples: Sequence[Sample], rows: list[list[float | None]], names: tuple[str, ...]
 ) -> dict[str, Any]:
+    return time_chart(rows, names, *_window(samples))
+
+
+def _window(samples: Sequence[Sample]) -> tuple[datetime, datetime]:
     newest = samples[-1].at if samples else _EPOCH
     # A young chart is not a speck at the edge of ten empty minutes: it begins with its data, and grows.
-    first = min(newest - _SHORTEST, max(newest - WINDOW, samples[0].at)) if samples else newest - WINDOW
-    label = "{HH}:{mm}" if newest - first > _SECONDS_SHOWN else "{HH}:{mm}:{ss}"
+    return min(
+        newest - _SHORTEST, max(newest - WINDOW, samples[0].at)
+    ) if samples else newest - WINDOW, newest
+
+
+def time_chart(
+    rows: Sequence[Sequence[float | None]], names: Sequence[str], first: datetime, last: datetime
+) -> dict[str, Any]:
+    """Return the option of lines over a range of time; rows are (time in ms, a value for each name).
+
+    With Ctrl held, the wheel zooms; what is zoomed is moved with the mouse.
+    """
     return {
         "animation": False,  # a point a second that slides in would never rest
         "grid": {
@@ -130,16 +146,17 @@ def _option(
             "containLabel": True,
         },
         "tooltip": {"trigger": "axis", "confine": True},
-        "dataset": {"source": rows, "dimensions": ["time", *names]},
+        "dataset": {"source": [list(row) for row in rows], "dimensions": ["time", *names]},
+        "dataZoom": [{"type": "inside", "zoomOnMouseWheel": "ctrl", "filterMode": "none"}],
         "xAxis": {
             "type": "time",
             "min": _milliseconds(first),
-            "max": _milliseconds(newest),
+            "max": _milliseconds(last),
             "splitNumber": 4,
-            "axisLabel": {"formatter": label, "hideOverlap": True, "fontSize": 11},
+            "axisLabel": {"formatter": _label(last - first), "hideOverlap": True, "fontSize": 11},
             "splitLine": {"show": False},
         },
-        "yAxis": {"type": "value"},
+        "yAxis": {"type": "value", "splitNumber": 4, "axisLabel": {"fontSize": 11}},
         "series": [
             {
                 "type": "line",
@@ -147,11 +164,44 @@ def _option(
                 "encode": {"x": "time", "y": name},
                 "showSymbol": False,
                 "connectNulls": False,
-                "lineStyle": {"width": 1.5},
+                "lineStyle": {"width": 1.5, "type": _LINES[place % len(_LINES)]},
             }
-            for name in names
+            for place, name in enumerate(names)
         ],
+        **({"legend": LEGEND} if len(names) > 1 else {}),
     }
+
+
+def in_percent(option: dict[str, Any]) -> dict[str, Any]:
+    """Return a chart's option with a scale of 0 to 100 %."""
+    option["yAxis"] |= {
+        "min": 0,
+        "max": 100,
+        "interval": 25,
+        "axisLabel": {"formatter": "{value} %", "fontSize": 11},
+    }
+    option["tooltip"]["valueFormatter"] = "%.1f %%"
+    return option
+
+
+def in_bytes(
+    rows: Sequence[Sequence[float | None]], names: Sequence[str], first: datetime, last: datetime
+) -> tuple[dict[str, Any], str]:
+    """Return the option of rates in bytes a second, and the unit it is drawn in."""
+    highest = max((value for row in rows for value in row[1:] if value is not None), default=0.0)
+    unit = figures.scale(highest)
+    divisor = figures.per_unit(unit)
+    scaled = [
+        [row[0], *(None if value is None else round(value / divisor, 2) for value in row[1:])] for row in rows
+    ]
+    option = time_chart(scaled, names, first, last)
+    option["yAxis"] |= {"min": 0}
+    option["tooltip"]["valueFormatter"] = f"%.2f {unit}/s"
+    return option, f"{unit}/s"
+
+
+def _label(span: timedelta) -> str:
+    return next(label for longest, label in _LABELS if span <= longest)
 
 
 def _row(bucket: list[Sample], reads: tuple[Read, ...]) -> list[float | None]:

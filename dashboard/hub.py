@@ -10,17 +10,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from dashboard import charts, reports
+from dashboard.actions import Actions
 from dashboard.charts import Drawn
-from dashboard.model import Connection, State, applied, rewound, seeded
+from dashboard.comparison import Comparison, comparison
+from dashboard.history import Chart, Range, host_charts
+from dashboard.model import Connection, HostView, State, applied, rewound, seeded
 from dashboard.readings import Sample
+from dashboard.records import Records
 from dashboard.reports import Parity, Rollout, Waiting
+from dashboard.system import System, system
 from monitoring.errors import MonitoringError, Refused, Unreachable
 from monitoring.flags.model import Flags
 from monitoring.service import Item, MonitoringService, Snapshot
@@ -35,8 +41,11 @@ _REPORT_SECONDS = 1.0
 _RETRY_SECONDS = 1.0
 _REFUSED_SECONDS = 5.0
 _CLOSE_SECONDS = 10.0
+_MOST_ASKED = 64
+"""Answers that are kept at once: histories, each of one host over one range, and the like."""
 
 Report = Mapping[str, Any]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,11 @@ class Sources:
     flags: Callable[[], tuple[Flags, str | None]]
     parity: Callable[[], Report | None]
     collect: Callable[[], Report | None]
+    processes: Callable[[], Report | None]
+    actions: Actions | None = None
+    """What viewers can do; None where there is nothing but to look."""
+    records: Records | None = None
+    """What pages look up beyond the feed; None where there is nothing but the feed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +79,9 @@ class Frame:
     rollout: Rollout
     parity: Parity | Waiting | None = None
     docker_note: str | None = None
+    flags: Flags = field(default_factory=Flags)
+    comparison: Comparison = field(default_factory=Comparison)
+    system: System = field(default_factory=System)
 
 
 class Hub:
@@ -78,10 +95,22 @@ class Hub:
         )
         self._changed = threading.Condition()
         self._drawing = threading.Lock()
-        self._drawn: tuple[tuple[Sample, ...], Drawn] | None = None
+        self._drawn: dict[str, tuple[tuple[Sample, ...], Drawn]] = {}
+        self._asking = threading.Lock()
+        self._asked: dict[Hashable, Any] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._thread = threading.Thread(target=self._run, name="dashboard-hub", daemon=True)
+
+    @property
+    def actions(self) -> Actions | None:
+        """What viewers can do."""
+        return self._sources.actions
+
+    @property
+    def records(self) -> Records | None:
+        """What pages look up beyond the feed."""
+        return self._sources.records
 
     def start(self) -> None:
         """Begin to follow the service."""
@@ -97,13 +126,38 @@ class Hub:
             self._changed.wait_for(lambda: condition(self._frame), timeout_seconds)
         return self._frame
 
-    def drawn(self, frame: Frame) -> Drawn:
-        """Return the charts of a picture; made once for all tabs, and not at all while nobody looks."""
-        samples = frame.state.samples
+    def drawn(self, host: HostView) -> Drawn:
+        """Return the charts of a host; made once for all tabs, and not at all while nobody looks."""
         with self._drawing:
-            if self._drawn is None or self._drawn[0] is not samples:
-                self._drawn = (samples, charts.drawn(samples))
-            return self._drawn[1]
+            known = self._drawn.get(host.name)
+            if known is None or known[0] is not host.samples:
+                known = self._drawn[host.name] = (host.samples, charts.drawn(host.samples))
+            return known[1]
+
+    def history(self, host: HostView, span: Range) -> Sequence[Chart]:
+        """Return the charts of a host over a range, asked for once for all tabs; raises ControlError."""
+        records, stream = self._sources.records, f"{host.name}/system"
+        if records is None:
+            return ()
+        disks = host.newest.disks if host.newest else ()
+
+        def ask() -> tuple[Chart, ...]:
+            return tuple(host_charts(records.fields(stream), disks, span, partial(records.series, stream)))
+
+        return self.once((host.name, span), ask)
+
+    def once(self, key: Hashable, ask: Callable[[], _T]) -> _T:
+        """Return what ``ask`` returned for this key, asking once for all tabs; the newest of them are kept.
+
+        Whoever wants the same meanwhile waits for it. What ``ask`` raises is raised, and asked again the next time.
+        """
+        with self._asking:
+            if key not in self._asked:
+                while len(self._asked) >= _MOST_ASKED:
+                    self._asked.pop(next(iter(self._asked)))
+                self._asked[key] = ask()
+            found: _T = self._asked[key]
+            return found
 
     def close(self) -> None:
         """End the thread and close the service; safe to call twice, and from any other thread."""
@@ -215,10 +269,14 @@ class Hub:
 
     def _reports(self) -> dict[str, Any]:
         flags, problem = self._sources.flags()
+        collect, parity = self._sources.collect(), self._sources.parity()
         return {
+            "flags": flags,
+            "comparison": comparison(parity),
             "rollout": reports.rollout(flags, problem, self._sources.client_id),
-            "parity": reports.parity(self._sources.parity()),
-            "docker_note": reports.docker_note(self._sources.collect()),
+            "parity": reports.parity(parity),
+            "system": system(self._sources.processes(), collect),
+            "docker_note": reports.docker_note(collect),
         }
 
 

@@ -1,17 +1,22 @@
 """What a viewer sees, as one frozen value: items of a subscription in, the next state out. Pure.
 
-Everything is bounded: ten minutes of samples, the last twenty events, the last few moves.
+Everything is bounded: ten minutes of samples of each host, the last few hundred events, the last few moves.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import assert_never
 
-from dashboard import readings
+from dashboard import alerts, applications, checks, drives, readings
+from dashboard.alerts import Alert
+from dashboard.applications import Application
+from dashboard.checks import Check
+from dashboard.drives import Drive
 from dashboard.readings import Container, Host, Sample
 from monitoring.cursor import Cursor
 from monitoring.events import Event, Kind, Position, StreamId, category_of, device_of
@@ -20,14 +25,18 @@ from monitoring.service import Backend, Gap, Item, MoveAbandoned, Moved, Snapsho
 WINDOW = timedelta(minutes=10)
 """How far back the charts go."""
 
-FEED_LENGTH = 20
-MOVES_LENGTH = 5
+FEED_LENGTH = 300
+MOVES_LENGTH = 20
+RATE_SECONDS = 30
+"""What the rate of events is the mean of."""
 _MAX_SAMPLES = 1200
 """Bound for collectors that are faster than twice a second."""
 
 _REWIND_SYSTEM = 300
 """Events of a system stream that fill the charts: ten minutes at one every two seconds."""
 _REWIND_OTHER = 20
+_REWIND_ALL = 20_000
+"""Events of all streams together; with many hosts the charts begin with less."""
 
 _STALE_INTERVALS = 2.5
 _STALE_SECONDS = 5.0
@@ -56,17 +65,6 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True)
-class FeedRow:
-    """An event as the feed lists it."""
-
-    kind: str
-    stream: StreamId
-    epoch: int
-    seq: int
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Move:
     """A change of backend of this viewer, or one that was given up (``done`` is False)."""
 
@@ -81,41 +79,79 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """Everything this viewer knows. Sequences are in order of time, the feed newest first."""
+class HostView:
+    """Everything known of one host. Samples are in order of time, containers in order of name."""
 
-    device: str | None = None
-    host: Host | None = None
+    name: str
+    newest: Host | None = None
     samples: tuple[Sample, ...] = ()
     containers: tuple[Container, ...] = ()
     containers_at: datetime | None = None
     docker_available: bool | None = None
-    device_status: str | None = None
-    feed: tuple[FeedRow, ...] = ()
+    drives: tuple[Drive, ...] = ()
+    drives_at: datetime | None = None
+    drives_note: str = ""
+    """Why nothing is known of its drives, if it was said."""
+    checks: Mapping[str, Check] = field(default_factory=dict)
+    """Of what it serves, by name."""
+    status: str | None = None
+    """What the collectors concluded: up, degraded, down, unreachable; None before they said."""
+
+    @property
+    def age_of(self) -> datetime | None:
+        """When the newest reading was taken."""
+        return None if self.newest is None else self.newest.sample.at
+
+    def stale(self, now: datetime) -> bool:
+        """Tell whether readings are overdue."""
+        if self.newest is None:
+            return False
+        patience = max(_STALE_SECONDS, _STALE_INTERVALS * (self.newest.interval_seconds or 0))
+        return (now - self.newest.sample.at).total_seconds() > patience
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything this viewer knows. ``feed`` and ``moves`` are in order of time."""
+
+    hosts: Mapping[str, HostView] = field(default_factory=dict)
+    applications: Mapping[str, Application] = field(default_factory=dict)
+    alerts: Mapping[str, Alert] = field(default_factory=dict)
+    """The open ones, by id."""
+    feed: tuple[Event, ...] = ()
     moves: tuple[Move, ...] = ()
+    arrivals: tuple[tuple[int, int], ...] = ()
+    """How many live events came in each of the last seconds that had any, as (second, count)."""
     lost: tuple[tuple[datetime, int], ...] = ()
     """When a Gap came, and how many events it stands for (at least; an unknown end counts as one)."""
     seen_from: Cursor = field(default_factory=Cursor)
     """Where this viewer began: a Gap before it is only missing history."""
 
+    @property
+    def newest(self) -> HostView | None:
+        """The host that was heard last."""
+        heard = [(each.newest.sample.at, each.name) for each in self.hosts.values() if each.newest]
+        return self.hosts[max(heard)[1]] if heard else None
+
 
 def seeded(state: State, snapshot: Snapshot, now: datetime) -> State:
     """Return the state with a snapshot in it, so that the page is full before the first live event."""
+    state = replace(state, seen_from=snapshot.cursor)
     for event in snapshot.state:
         state = applied(state, event, now)
-    return replace(state, seen_from=snapshot.cursor)
+    return state
 
 
 def rewound(cursor: Cursor) -> Cursor:
     """Return a cursor some minutes before, within each stream's epoch: following from it fills the charts."""
+    system = sum(category_of(stream) == "system" for stream in cursor)
+    back = min(_REWIND_SYSTEM, _REWIND_ALL // max(system, 1))
+    other = min(_REWIND_OTHER, _REWIND_ALL // max(len(cursor), 1))
     return Cursor(
         {
             stream: Position(
                 position.epoch,
-                max(
-                    0,
-                    position.seq - (_REWIND_SYSTEM if category_of(stream) == "system" else _REWIND_OTHER),
-                ),
+                max(0, position.seq - (back if category_of(stream) == "system" else other)),
             )
             for stream, position in cursor.items()
         }
@@ -126,7 +162,7 @@ def applied(state: State, item: Item, now: datetime) -> State:
     """Return the state after one more item; history may come after the snapshot that is newer than it."""
     match item:
         case Event():
-            return _with_event(state, item)
+            return _with_event(_counted(state, item, now), item)
         case Gap():
             return _with_gap(state, item, now)
         case Moved():
@@ -167,8 +203,19 @@ def phase(connection: Connection, state: State, now: datetime) -> Phase:
 
 
 def data_age(state: State, now: datetime) -> timedelta | None:
-    """Return how old the newest reading is; None before the first."""
-    return None if state.host is None else max(now - state.host.sample.at, timedelta())
+    """Return how old the newest reading of any host is; None before the first."""
+    newest = state.newest
+    at = newest.age_of if newest else None
+    return None if at is None else max(now - at, timedelta())
+
+
+def event_rate(state: State, now: datetime) -> float:
+    """Return events a second over the last half minute, or since the first one while that is less."""
+    moment = now.timestamp()
+    if not state.arrivals:
+        return 0.0
+    seconds = min(float(RATE_SECONDS), max(moment - state.arrivals[0][0], 1.0))
+    return sum(count for second, count in state.arrivals if second >= int(moment) - RATE_SECONDS) / seconds
 
 
 def lost_events(state: State) -> int:
@@ -177,47 +224,77 @@ def lost_events(state: State) -> int:
 
 
 def _stale(state: State, now: datetime) -> bool:
-    age = data_age(state, now)
-    if age is None or state.host is None:
-        return False
-    patience = max(_STALE_SECONDS, _STALE_INTERVALS * (state.host.interval_seconds or 0))
-    return age.total_seconds() > patience
+    newest = state.newest
+    return newest is not None and newest.stale(now)
+
+
+def _counted(state: State, event: Event, now: datetime) -> State:
+    began = state.seen_from.get(event.stream)
+    if began is not None and event.position <= began:
+        return state  # history that fills the charts did not happen now
+    second = int(now.timestamp())
+    *before, last = state.arrivals or ((second, 0),)
+    if last[0] != second:
+        before, last = [*before, last], (second, 0)
+    return replace(state, arrivals=(*before[-RATE_SECONDS:], (second, last[1] + 1)))
 
 
 def _with_event(state: State, event: Event) -> State:
-    state = _with_feed_row(state, event)
+    state = _with_feed(state, event)
+    name = device_of(event.stream)
+    if event.kind in alerts.KINDS:
+        return replace(state, alerts=alerts.applied(state.alerts, event))
+    if event.kind in applications.KINDS:
+        told = applications.applied(state.applications.get(name) or Application(name), event)
+        return replace(state, applications={**state.applications, name: told})
+    host = _host_after(state.hosts.get(name) or HostView(name), event)
+    return state if host is None else _with_host(state, host)
+
+
+def _host_after(host: HostView, event: Event) -> HostView | None:  # noqa: PLR0911 - one for each kind
+    """Return a host after an event about it; None when the event says nothing of it."""
     match event.kind:
         case Kind.METRIC_COLLECTED if category_of(event.stream) == "system":
-            return _with_reading(state, event)
-        case Kind.CONTAINERS_COLLECTED if _newer_containers(state, event):
+            return _with_reading(host, event)
+        case Kind.METRIC_COLLECTED if _newer_drives(host, event):
             return replace(
-                state,
-                device=state.device or device_of(event.stream),
+                host,
+                drives=drives.drives(event.payload),
+                drives_at=event.occurred_at,
+                drives_note=readings.text(event.payload.get("reason")),
+            )
+        case Kind.CHECK_COMPLETED | Kind.CHECK_STATUS_CHANGED:
+            return replace(host, checks=checks.applied(host.checks, event))
+        case Kind.CONTAINERS_COLLECTED if _newer_containers(host, event):
+            return replace(
+                host,
                 containers=readings.containers(event.payload),
                 containers_at=event.occurred_at,
                 docker_available=event.payload.get("available") is not False,
             )
-        case Kind.CONTAINER_STATUS_CHANGED if _newer_containers(state, event):
-            changed = readings.changed(state.containers, event.payload)
-            return replace(state, containers=changed, containers_at=event.occurred_at)
-        case Kind.DEVICE_STATUS_CHANGED if _ours(state, event):
+        case Kind.CONTAINER_STATUS_CHANGED if _newer_containers(host, event):
+            changed = readings.changed(host.containers, event.payload)
+            return replace(host, containers=changed, containers_at=event.occurred_at)
+        case Kind.DEVICE_STATUS_CHANGED:
             status = event.payload.get("new_status")
-            return replace(state, device_status=status if isinstance(status, str) else None)
+            return replace(host, status=status if isinstance(status, str) else None)
         case _:
-            return state
+            return None
 
 
-def _with_reading(state: State, event: Event) -> State:
-    if not _ours(state, event):
-        return state
-    device = device_of(event.stream)
-    host = readings.host(event.payload, event.occurred_at, device)
-    newest = state.host is None or host.sample.at >= state.host.sample.at
+def _with_host(state: State, host: HostView) -> State:
+    if host.name in state.hosts:
+        return replace(state, hosts={**state.hosts, host.name: host})
+    return replace(state, hosts=dict(sorted({**state.hosts, host.name: host}.items())))
+
+
+def _with_reading(host: HostView, event: Event) -> HostView:
+    reading = readings.host(event.payload, event.occurred_at, host.name)
+    newest = host.newest is None or reading.sample.at >= host.newest.sample.at
     return replace(
-        state,
-        device=device,
-        host=host if newest else state.host,
-        samples=_with_sample(state.samples, host.sample),
+        host,
+        newest=reading if newest else host.newest,
+        samples=_with_sample(host.samples, reading.sample),
     )
 
 
@@ -231,12 +308,19 @@ def _with_sample(samples: tuple[Sample, ...], sample: Sample) -> tuple[Sample, .
     return merged[first:]
 
 
-def _with_feed_row(state: State, event: Event) -> State:
-    row = FeedRow(event.kind, event.stream, event.epoch, event.seq, event.occurred_at)
-    if row in state.feed:
+def _with_feed(state: State, event: Event) -> State:
+    """Insert an event at its place in time, once."""
+    feed = state.feed
+    if not feed or _place(feed[-1]) < _place(event):
+        return replace(state, feed=(*feed, event)[-FEED_LENGTH:])
+    at = bisect_left(feed, _place(event), key=_place)
+    if at < len(feed) and feed[at].id == event.id:
         return state
-    rows = sorted((row, *state.feed), key=lambda each: (each.at, each.epoch, each.seq), reverse=True)
-    return replace(state, feed=tuple(rows[:FEED_LENGTH]))
+    return replace(state, feed=(*feed[:at], event, *feed[at:])[-FEED_LENGTH:])
+
+
+def _place(event: Event) -> tuple[datetime, StreamId, int, int]:
+    return event.occurred_at, event.stream, event.epoch, event.seq
 
 
 def _with_gap(state: State, gap: Gap, now: datetime) -> State:
@@ -248,10 +332,10 @@ def _with_gap(state: State, gap: Gap, now: datetime) -> State:
     return replace(state, lost=(*state.lost, (now, last - first + 1))[-100:])
 
 
-def _ours(state: State, event: Event) -> bool:
-    """Tell whether the event is of the host on the page: the first one seen."""
-    return state.device in {None, device_of(event.stream)}
+def _newer_containers(host: HostView, event: Event) -> bool:
+    return host.containers_at is None or event.occurred_at >= host.containers_at
 
 
-def _newer_containers(state: State, event: Event) -> bool:
-    return _ours(state, event) and (state.containers_at is None or event.occurred_at >= state.containers_at)
+def _newer_drives(host: HostView, event: Event) -> bool:
+    told = category_of(event.stream) == "drives" and isinstance(event.payload.get("drives"), list)
+    return told and (host.drives_at is None or event.occurred_at >= host.drives_at)

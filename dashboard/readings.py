@@ -7,8 +7,8 @@ Payloads are JSON from another process, maybe of another version: what is missin
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
 
@@ -45,6 +45,27 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Interface:
+    """One network interface; rates are bytes a second."""
+
+    name: str
+    received: float | None
+    sent: float | None
+    received_bytes: float | None
+    sent_bytes: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DriveIo:
+    """What one drive does; rates are bytes a second, ``busy_percent`` is of time."""
+
+    name: str
+    read: float | None
+    written: float | None
+    busy_percent: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """The newest reading of a host in full."""
 
@@ -57,6 +78,12 @@ class Host:
     disks: tuple[Disk, ...]
     uptime_seconds: float | None
     interval_seconds: float | None
+    pressure: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    """Resource -> ``some_avg10``, ``full_avg60`` ... in percent of time; empty where the kernel does not tell."""
+    networks: tuple[Interface, ...] = ()
+    io: tuple[DriveIo, ...] = ()
+    system: str = ""
+    """The operating system's name."""
 
     @property
     def main_disk(self) -> Disk | None:
@@ -85,13 +112,13 @@ class Container:
 
 def host(payload: Mapping[str, Any], at: datetime, device: str) -> Host:
     """Read the payload of a ``metric_collected`` event of a host."""
-    memory = _mapping(payload.get("memory"))
-    disks = tuple(_disk(each) for each in _mappings(payload.get("disks")))
+    memory = mapping(payload.get("memory"))
+    disks = tuple(_disk(each) for each in mappings(payload.get("disks")))
     load = payload.get("load")
     loads = tuple(number(each) for each in load) if isinstance(load, list | tuple) else ()
     cores = number(payload.get("cores"))
     fullest = main_disk(disks)
-    networks = [each for each in _mappings(payload.get("networks")) if each.get("name") != _LOOPBACK]
+    networks = [each for each in mappings(payload.get("networks")) if each.get("name") != _LOOPBACK]
     sample = Sample(
         at=at,
         cpu_percent=number(payload.get("cpu_usage")),
@@ -111,20 +138,44 @@ def host(payload: Mapping[str, Any], at: datetime, device: str) -> Host:
         disks=disks,
         uptime_seconds=number(payload.get("uptime_seconds")),
         interval_seconds=number(payload.get("interval_seconds")),
+        pressure={
+            str(resource): {str(name): number(value) for name, value in mapping(found).items()}
+            for resource, found in mapping(payload.get("pressure")).items()
+        },
+        networks=tuple(
+            Interface(
+                name=text(each.get("name")),
+                received=number(each.get("rx_bytes_per_second")),
+                sent=number(each.get("tx_bytes_per_second")),
+                received_bytes=number(each.get("rx_bytes")),
+                sent_bytes=number(each.get("tx_bytes")),
+            )
+            for each in networks
+        ),
+        io=tuple(
+            DriveIo(
+                name=text(each.get("name")),
+                read=number(each.get("read_bytes_per_second")),
+                written=number(each.get("written_bytes_per_second")),
+                busy_percent=number(each.get("busy_percent")),
+            )
+            for each in mappings(payload.get("disk_io"))
+        ),
+        system=text(mapping(payload.get("os")).get("name")),
     )
 
 
 def containers(payload: Mapping[str, Any]) -> tuple[Container, ...]:
     """Read the payload of a ``containers_collected`` event, by name."""
-    found = (_container(each) for each in _mappings(payload.get("containers")))
+    found = (_container(each) for each in mappings(payload.get("containers")))
     return tuple(sorted(found, key=lambda each: (each.name, each.id)))
 
 
 def changed(known: tuple[Container, ...], payload: Mapping[str, Any]) -> tuple[Container, ...]:
     """Return the containers after a ``container_status_changed`` event; one that is gone leaves the list."""
-    identity = _mapping(payload.get("container"))
+    identity = mapping(payload.get("container"))
     current = payload.get("current")
-    wanted = _text(identity.get("id"))
+    wanted = text(identity.get("id"))
     others = tuple(each for each in known if each.id != wanted)
     if not isinstance(current, Mapping):
         return others
@@ -135,6 +186,7 @@ def changed(known: tuple[Container, ...], payload: Mapping[str, Any]) -> tuple[C
         figures = after.status == "running"
         after = replace(
             before,
+            name=after.name,
             status=after.status,
             health=after.health,
             cpu_percent=before.cpu_percent if figures else None,
@@ -163,22 +215,22 @@ def share(part: float | None, whole: float | None) -> float | None:
 
 def _disk(value: Mapping[str, Any]) -> Disk:
     return Disk(
-        mount=_text(value.get("mount")),
-        device=_text(value.get("device")),
-        file_system=_text(value.get("fs")),
+        mount=text(value.get("mount")),
+        device=text(value.get("device")),
+        file_system=text(value.get("fs")),
         total_bytes=number(value.get("total_bytes")),
         used_bytes=number(value.get("used_bytes")),
     )
 
 
 def _container(value: Mapping[str, Any]) -> Container:
-    identity = _text(value.get("id"))
+    identity = text(value.get("id"))
     return Container(
         id=identity,
-        name=_text(value.get("name")) or identity[:12] or "(no name)",
-        image=_text(value.get("image")),
-        status=_text(value.get("status")) or "unknown",
-        health=_text(value.get("health")) or None,
+        name=text(value.get("name")) or identity[:12] or "(no name)",
+        image=text(value.get("image")),
+        status=text(value.get("status")) or "unknown",
+        health=text(value.get("health")) or None,
         cpu_percent=number(value.get("cpu_percent")),
         memory_used_bytes=number(value.get("memory_used_bytes")),
         memory_limit_bytes=number(value.get("memory_limit_bytes")),
@@ -190,13 +242,27 @@ def _total(values: Iterable[object]) -> float | None:
     return sum(known) if known else None
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
+    """Return a text; nothing for anything else."""
     return value if isinstance(value, str) else ""
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
+def time_of(value: object) -> datetime | None:
+    """Return a time with a zone, in UTC; None for anything else."""
+    if not isinstance(value, str):
+        return None
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return at.astimezone(UTC) if at.tzinfo else None
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """Return an object of JSON; an empty one for anything else."""
     return value if isinstance(value, Mapping) else {}
 
 
-def _mappings(value: object) -> list[Mapping[str, Any]]:
+def mappings(value: object) -> list[Mapping[str, Any]]:
+    """Return the objects in a list of JSON; none for anything else."""
     return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list | tuple) else []

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from dashboard.readings import number
-from monitoring.flags.evaluation import evaluate, explain
-from monitoring.flags.model import TOTAL_WEIGHT, Flags, percent_text
-from monitoring.service import Backend
+from dashboard.readings import mapping, number, time_of
+from monitoring.flags.evaluation import bucket_of, evaluate, explain
+from monitoring.flags.model import Flags
+from monitoring.flags.stages import TOTAL_WEIGHT, percent_text
+from monitoring.service import PUSHING, Backend
 
 _NO_FINDINGS = frozenset({"matched", "excluded"})
 """Classes that are no finding; every other is shown."""
@@ -76,7 +77,7 @@ class Rollout:
 
 def rollout(flags: Flags, problem: str | None, client_id: str) -> Rollout:
     """Return what the flags mean for everybody and for this viewer."""
-    decision = evaluate(flags, client_id)
+    decision, bucket = evaluate(flags, client_id), bucket_of(client_id)
     return Rollout(
         percent=100 * flags.weight / TOTAL_WEIGHT,
         percent_text=flags.percent,
@@ -87,7 +88,7 @@ def rollout(flags: Flags, problem: str | None, client_id: str) -> Rollout:
         wish=decision.value,
         reason=decision.reason.value,
         why=explain(flags, client_id).rpartition("): ")[2],
-        bucket_percent=None if decision.bucket is None else percent_text(decision.bucket),
+        bucket_percent=None if bucket is None else percent_text(bucket),
     )
 
 
@@ -96,12 +97,12 @@ def parity(summary: Mapping[str, Any] | None) -> Parity | Waiting | None:
     if not summary:
         return None
     if summary.get("state") == "waiting":
-        live = _mapping(summary.get("live"))
-        return Waiting(tuple(side for side in Backend if live.get(side.value) is not True))
-    report = _mapping(summary.get("report")) or summary
+        live = mapping(summary.get("live"))
+        return Waiting(tuple(side for side in PUSHING if live.get(side.value) is not True))
+    report = mapping(summary.get("report")) or summary
     if not isinstance(report.get("verdict"), str):
         return None
-    counts = _mapping(report.get("counts"))
+    counts = mapping(report.get("counts"))
     coverage = number(report.get("coverage"))
     reasons = report.get("reasons")
     return Parity(
@@ -116,14 +117,14 @@ def parity(summary: Mapping[str, Any] | None) -> Parity | Waiting | None:
             for name, value in counts.items()
             if (found := _count(value)) is not None and name not in _NO_FINDINGS
         ),
-        sides={side: _side(_mapping(report.get("sides")).get(side.value)) for side in Backend},
-        at=_time(report.get("ended_at")),
+        sides={side: _side(mapping(report.get("sides")).get(side.value)) for side in PUSHING},
+        at=time_of(report.get("ended_at")),
     )
 
 
 def docker_note(report: Mapping[str, Any] | None) -> str | None:
     """Return the sentence with which the collectors explain why there are no containers; None when they do not."""
-    docker = _mapping((report or {}).get("docker"))
+    docker = mapping((report or {}).get("docker"))
     if docker.get("available") is True:
         return None
     detail = docker.get("detail")
@@ -131,8 +132,8 @@ def docker_note(report: Mapping[str, Any] | None) -> str | None:
 
 
 def _side(value: object) -> Side:
-    side = _mapping(value)
-    latency = _mapping(side.get("latency"))
+    side = mapping(value)
+    latency = mapping(side.get("latency"))
     return Side(
         delivered=_count(side.get("delivered")),
         p50_seconds=number(latency.get("p50_seconds")),
@@ -143,17 +144,3 @@ def _side(value: object) -> Side:
 def _count(value: object) -> int | None:
     known = number(value)
     return None if known is None else int(known)
-
-
-def _time(value: object) -> datetime | None:
-    if not isinstance(value, str):
-        return None
-    try:
-        at = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return at.astimezone(UTC) if at.tzinfo else None
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -20,8 +20,20 @@ from typer.testing import CliRunner
 from crossfade.cli.app import app, register
 
 COMMANDS = (
-    "up", "stop", "status", "watch", "flags", "flags list", "flags set", "flags explain", "validate live",
-    "doctor", "supabase", "supabase start", "supabase status", "supabase stop", "version",
+    "projects", "projects list", "projects create", "projects rename", "projects archive", "projects restore",
+    "projects add", "projects remove", "export", "export events", "export series",
+    "up", "stop", "serve", "logs", "status", "watch", "flags", "flags validate", "flags list", "flags set", "flags explain",
+    "flags plan", "flags diff", "flags export", "flags history", "stages",
+    "rollout", "rollout start", "rollout status", "rollout plan", "rollout advance", "rollout hold", "rollout resume",
+    "rollout rollback", "rollout complete", "rollout end", "rollout history", "capacity",
+    "validate live", "validate record", "validate replay", "validate compare", "validate selftest", "validate report",
+    "validate history", "validate state",
+    "devices", "devices list", "devices add", "devices edit", "devices remove", "devices test", "devices import",
+    "checks", "checks list", "checks validate", "checks test", "doctor", "init", "uninit",
+    "containers", "containers list", "containers start", "containers stop", "containers restart",
+    "containers logs", "alerts", "alerts list", "alerts test", "alerts ack", "alerts silence", "alerts validate",
+    "alerts notify-test", "agent", "commands", "commands submit", "commands list", "commands show", "commands cancel",
+    "commands agents", "keys", "keys create", "keys list", "keys revoke", "users", "users add", "users list", "users role", "users remove", "supabase", "supabase start", "supabase status", "supabase stop", "version",
 )  # fmt: skip
 
 INTRODUCTION = """# Command line

@@ -1,22 +1,36 @@
 # ruff: noqa: INP001 - a script, not a package
-"""Take the pictures of the dashboard that the README shows: ``python docs/make_screenshots.py URL DIRECTORY``.
+"""Take the pictures of the dashboard for the README and the docs: ``python docs/make_screenshots.py URL DIRECTORY``.
 
-Needs Chromium (``CHROMIUM`` names another binary) and a running dashboard. Prints each file and how long the page took to be
-useful; ends with 1 when the page never was.
+Needs Chromium (``CHROMIUM`` names another binary) and a running dashboard. Every page in light, the first also dark and on a
+phone; ``--all`` takes each page in every combination, to look at. Prints each file and how long the page took to be
+useful; ends with 1 when a page never was.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+import itertools
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, Error, sync_playwright
+
+from dashboard.app import PAGES
 
 SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 SCHEMES = ("light", "dark")
+FIRST = next(iter(PAGES))
+KEPT = [(page, "desktop", "light") for page in PAGES] + [
+    (FIRST, "desktop", "dark"),
+    (FIRST, "phone", "light"),
+]
+_COLORS = 128
+_USEFUL = "[data-testid='stMetricValue'], [data-testid='stDataFrame'], [data-testid='stMarkdown'] h3"
 _ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -26,8 +40,8 @@ _ARGUMENTS = (
 )
 
 
-def take(browser: Browser, url: str, file: Path, size: tuple[int, int], *, dark: bool, full: bool) -> float:
-    """Write one picture, once the charts are drawn; returns the seconds until then."""
+def take(browser: Browser, url: str, file: Path, size: tuple[int, int], *, dark: bool) -> float:
+    """Write one picture of a page as it settles; returns the seconds until its first figure."""
     context = browser.new_context(
         viewport={"width": size[0], "height": size[1]},
         color_scheme="dark" if dark else "light",
@@ -37,17 +51,11 @@ def take(browser: Browser, url: str, file: Path, size: tuple[int, int], *, dark:
         page = context.new_page()
         began = time.monotonic()
         page.goto(url)
-        page.locator("[data-testid='stMetric']").first.wait_for(timeout=20_000)
-        page.locator("canvas").nth(2).wait_for(timeout=20_000)
+        page.locator(_USEFUL).first.wait_for(timeout=20_000)
         seconds = time.monotonic() - began
-        page.wait_for_timeout(2500)  # tables fade in after their first data
-        if full:  # the page scrolls inside its own frame, so the window grows instead
-            height = page.evaluate(
-                "Math.max(...[...document.querySelectorAll('section, main, div')].map(e => e.scrollHeight))"
-            )
-            page.set_viewport_size({"width": size[0], "height": min(int(height), 4000)})
-            page.wait_for_timeout(1500)
-        page.screenshot(path=file)
+        page.wait_for_timeout(4000)  # tables and charts fade in after their first data
+        picture = Image.open(io.BytesIO(page.screenshot()))
+        picture.convert("RGB").quantize(_COLORS).save(file, optimize=True)
     finally:
         context.close()
     return seconds
@@ -55,26 +63,28 @@ def take(browser: Browser, url: str, file: Path, size: tuple[int, int], *, dark:
 
 def main() -> int:
     """Take every picture; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("url")
     parser.add_argument("directory", type=Path)
+    parser.add_argument("--all", action="store_true", help="every page, light and dark, desktop and phone")
     arguments = parser.parse_args()
     arguments.directory.mkdir(parents=True, exist_ok=True)
+    wanted = list(itertools.product(PAGES, SIZES, SCHEMES)) if arguments.all else KEPT
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=_ARGUMENTS
+            executable_path=os.environ.get("CHROMIUM") or shutil.which("chromium"), args=_ARGUMENTS
         )
-        for device, size in SIZES.items():
-            for scheme in SCHEMES:
-                file = arguments.directory / f"dashboard-{device}-{scheme}.png"
-                try:
-                    seconds = take(
-                        browser, arguments.url, file, size, dark=scheme == "dark", full=device == "phone"
-                    )
-                except Error as error:
-                    sys.stderr.write(f"{arguments.url} did not show its charts: {error.message}\n")
-                    return 1
-                sys.stdout.write(f"{file}  charts after {seconds:.2f} s\n")
+        for page, device, scheme in wanted:
+            file = arguments.directory / f"{page}-{device}-{scheme}.png"
+            url = arguments.url if page == FIRST else f"{arguments.url}/{page}"  # the first has no path
+            try:
+                seconds = take(browser, url, file, SIZES[device], dark=scheme == "dark")
+            except Error as error:
+                sys.stderr.write(f"{url} showed no figure: {error.message}\n")
+                return 1
+            sys.stdout.write(
+                f"{file}  {file.stat().st_size // 1000} kB, first figure after {seconds:.2f} s\n"
+            )
     return 0
 
 

@@ -18,6 +18,8 @@
     +-- MigrationError
     |   +-- BadMigrationName
     |   +-- MigrationFailed
+    |   |   +-- SeedFailed           a statement of a seed file was refused
+    |   +-- BadConfiguration         supabase/config.toml
     +-- WalError                     the replication stream
         +-- ProtocolError            the peer broke the protocol
         +-- ServerError              PostgreSQL answered with an error
@@ -205,13 +207,30 @@ class BadMigrationName(MigrationError):
 class MigrationFailed(MigrationError):
     """PostgreSQL refused a statement of a migration; nothing of that file is left behind."""
 
+    left: ClassVar[str] = "Nothing of this migration was applied."
+
     def __init__(self, file: Path, line: int, message: str, hint: str | None = None) -> None:
         self.file = file
         self.line = line
         self.message = message
         self.hint = hint
         tail = f" ({hint})" if hint else ""
-        super().__init__(f"{file}:{line}: {message}{tail}. Nothing of this migration was applied.")
+        super().__init__(f"{file}:{line}: {message}{tail}. {self.left}")
+
+
+class SeedFailed(MigrationFailed):
+    """PostgreSQL refused a statement of a seed file; nothing of any of them is left behind."""
+
+    left = "Nothing was seeded; correct it and start again."
+
+
+class BadConfiguration(MigrationError):
+    """What ``supabase/config.toml`` says of the database is not understood."""
+
+    def __init__(self, file: Path, reason: str) -> None:
+        self.file = file
+        self.reason = reason
+        super().__init__(f"{file} cannot be used: {reason}. Correct it, or remove it to have the defaults.")
 
 
 class WalError(EmbeddedError):
@@ -249,5 +268,5 @@ class SlotLost(WalError):
         self.confirmed_lsn = confirmed_lsn
         super().__init__(
             f"The replication slot {slot} was lost ({reason}). Changes made while nobody read it were not "
-            "delivered; the slot was created anew and subscribers should read the tables again."
+            "delivered; the slot is created anew and subscribers should read the tables again."
         )

@@ -30,10 +30,11 @@ class Habits:
 
     `poll_seconds`: the feed is asked for changes, and after an answer without any not again for this long, instead
     of being sent them. `live_after_seconds`: a join with postgres_changes is answered at once and its subscription
-    live so much later; what is committed in between is lost to it. `connect_penalty_seconds` and
+    live so much later when no other is live; what is committed in between is lost to it. `connect_penalty_seconds` and
     `join_penalty_seconds`: how long a refused handshake and a refused join wait for their answer; a join keeps
-    everything else on its connection waiting, too. `silent_after_fault`: after the database was away, existing
-    subscriptions stay and get nothing more, and nobody is told.
+    everything else on its connection waiting, too. `lossy_fault`: after the database was away, existing subscriptions
+    stay, go on with what is committed from then on, and have lost the rest. `silent_after_fault`: they get nothing
+    more. Nobody is told of either.
     """
 
     poll_seconds: float | None = None
@@ -41,6 +42,7 @@ class Habits:
     connect_penalty_seconds: float = 0.0
     join_penalty_seconds: float = 0.0
     silent_after_fault: bool = False
+    lossy_fault: bool = False
     limits: Limits = field(default_factory=Limits)
 
 
@@ -51,17 +53,21 @@ HOSTED_LIMITS: Final = Limits(
     channels_per_client=100,
     joins_per_second=100,
     events_per_second=100,
+    payload_bytes=256_500,
 )
-"""The quotas of the smallest hosted project, which are also those that the recordings were made with."""
+"""The quotas of the smallest hosted project. All but the size of a payload (256 kB and 500 bytes, as the real server
+counts it) are also those that the recordings were made with."""
 
 HABITS: Final[Mapping[str, str]] = {
     "poll-100ms": "ask the database for changes every 100 ms",
     "poll-500ms": "ask the database for changes, and pause 500 ms when there are none",
-    "early-subscribed": "answer joins before their feed is live, and lose what is committed in between",
+    "early-subscribed": "answer joins before their feed is live, and lose what is committed in between; "
+    "long before when nobody else is subscribed",
     "connect-penalty": "answer refused handshakes after 2 s",
     "join-penalty": "answer refused joins after 5 s, the whole connection waiting",
+    "lossy-fault": "lose what is committed until the feed is back after the database was away, and tell nobody",
     "silent-fault": "deliver nothing to existing subscriptions after the database was away",
-    "hosted-limits": "200 clients, 100 channels each, 100 joins and 100 messages a second",
+    "hosted-limits": "200 clients, 100 channels each, 100 joins, 100 messages and 100 changes a second, payloads of 256 kB",
 }
 """The names of the switches, and what each does."""
 
@@ -76,12 +82,13 @@ def habits(names: Iterable[str]) -> Habits:
             case "poll-500ms":
                 result = replace(result, poll_seconds=0.5)
             case "early-subscribed":
-                # on a first subscription; when others are live it is a few milliseconds
                 result = replace(result, live_after_seconds=1.6)
             case "connect-penalty":
                 result = replace(result, connect_penalty_seconds=2.0)
             case "join-penalty":
                 result = replace(result, join_penalty_seconds=5.0)
+            case "lossy-fault":
+                result = replace(result, lossy_fault=True)
             case "silent-fault":
                 result = replace(result, silent_after_fault=True)
             case "hosted-limits":

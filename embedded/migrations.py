@@ -6,6 +6,7 @@ over where it stands.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from embedded.postgres_cluster import BOOTSTRAP_FILE
 from embedded.sql_statements import Statement, split
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
 _FILE_NAME = re.compile(r"(?P<version>[0-9]+)_(?P<name>.+)\.sql")
@@ -50,7 +51,7 @@ async def apply_bootstrap(conn: asyncpg.Connection) -> None:
     ``conn`` must be a superuser's. Raises MigrationFailed.
     """
     async with conn.transaction():
-        await _execute(conn, BOOTSTRAP_FILE, BOOTSTRAP_FILE.read_text("utf-8"))
+        await execute(conn, BOOTSTRAP_FILE, BOOTSTRAP_FILE.read_text("utf-8"))
 
 
 def find_migrations(paths: Iterable[Path]) -> list[Migration]:
@@ -84,8 +85,7 @@ async def apply_migrations(conn: asyncpg.Connection, directory: Path) -> list[st
         raise MigrationError(
             f"The migrations in {directory} cannot be read: {error.strerror or error}."
         ) from error
-    await conn.execute("select pg_advisory_lock($1)", _LOCK_KEY)
-    try:
+    async with alone(conn):
         await conn.execute(_HISTORY)
         rows = await conn.fetch("select version from supabase_migrations.schema_migrations")
         recorded = {row["version"] for row in rows}
@@ -95,6 +95,14 @@ async def apply_migrations(conn: asyncpg.Connection, directory: Path) -> list[st
                 await _apply(conn, migration)
                 applied.append(migration.file.name)
         return applied
+
+
+@contextlib.asynccontextmanager
+async def alone(conn: asyncpg.Connection) -> AsyncIterator[None]:
+    """Let nobody else migrate or seed the database meanwhile."""
+    await conn.execute("select pg_advisory_lock($1)", _LOCK_KEY)
+    try:
+        yield
     finally:
         await conn.execute("select pg_advisory_unlock($1)", _LOCK_KEY)
 
@@ -105,38 +113,40 @@ async def _apply(conn: asyncpg.Connection, migration: Migration) -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise MigrationFailed(migration.file, 1, f"the file cannot be read: {error}") from error
     async with conn.transaction():
-        statements = await _execute(conn, migration.file, sql)
+        statements = await execute(conn, migration.file, sql)
         await conn.execute("reset role")
         await conn.execute(_RECORD, migration.version, statements, migration.name)
     await conn.execute("reset all")  # what one file sets for its session is not the next one's
 
 
-async def _execute(conn: asyncpg.Connection, file: Path, sql: str) -> list[str]:
-    """Run the statements of one file and return them; the caller has begun a transaction."""
+async def execute(
+    conn: asyncpg.Connection, file: Path, sql: str, *, failed: type[MigrationFailed] = MigrationFailed
+) -> list[str]:
+    """Run the statements of one file and return them; the caller has begun a transaction. Raises `failed`."""
     executed = []
     for statement in split(sql):
-        if _is_transaction_control(statement, file):
+        if _is_transaction_control(statement, file, failed):
             continue
         try:
             await conn.execute(statement.text)
         except asyncpg.PostgresError as error:
-            raise _failure(file, statement, error) from error
+            raise _failure(file, statement, error, failed) from error
         executed.append(statement.text)
     return executed
 
 
-def _is_transaction_control(statement: Statement, file: Path) -> bool:
+def _is_transaction_control(statement: Statement, file: Path, failed: type[MigrationFailed]) -> bool:
     words = statement.first_words
     if words[:1] in (("begin",), ("commit",), ("end",)) or words[:2] == ("start", "transaction"):
         return True
     if words[:1] in (("rollback",), ("abort",)) and "to" not in words:
-        raise MigrationFailed(
-            file, statement.line, "a migration cannot roll itself back", "remove the statement"
-        )
+        raise failed(file, statement.line, "such a file cannot roll itself back", "remove the statement")
     return False
 
 
-def _failure(file: Path, statement: Statement, error: asyncpg.PostgresError) -> MigrationFailed:
+def _failure(
+    file: Path, statement: Statement, error: asyncpg.PostgresError, failed: type[MigrationFailed]
+) -> MigrationFailed:
     """Say where it failed: PostgreSQL counts characters from the statement's beginning, or says nothing."""
     position = getattr(error, "position", None)
     line = statement.line
@@ -145,4 +155,4 @@ def _failure(file: Path, statement: Statement, error: asyncpg.PostgresError) -> 
     hint = getattr(error, "hint", None) or getattr(error, "detail", None)
     if error.sqlstate in _EXTENSION_STATES and "extension" in statement.first_words:
         hint = _EXTENSION_HINT
-    return MigrationFailed(file, line, getattr(error, "message", None) or str(error), hint)
+    return failed(file, line, getattr(error, "message", None) or str(error), hint)

@@ -115,7 +115,8 @@ class Builder:
 
     def _template(self) -> Path | None:
         """Return the template, made now if there is none; None when there is nowhere to keep one."""
-        template = self.cache_dir / f"postgres-{self.install.version}-{_template_digest()}"
+        owner = "" if self.user is None else f"-{self.user.name}"  # a copy belongs to whom its template does
+        template = self.cache_dir / f"postgres-{self.install.version}-{_template_digest()}{owner}"
         try:
             self.cache_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
             if template.is_dir():

@@ -7,6 +7,7 @@ data directory, and a unix socket's path is limited to 107 bytes. What is elsewh
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -136,14 +137,13 @@ def _write_json(path: Path, value: Mapping[str, str]) -> None:
 def _private(directory: Path, user: SystemUser | None) -> None:
     """Make a directory of mode 0700 that belongs to PostgreSQL's user; refuse one that somebody else put there."""
     owner = os.geteuid() if user is None else user.uid
-    try:
+    with contextlib.suppress(FileExistsError):
         directory.mkdir(mode=0o700)
-    except FileExistsError:
-        pass
-    else:
-        if user is not None:
-            os.chown(directory, user.uid, user.gid)
     status = directory.lstat()
+    if user is not None and stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
+        # Ours still: made here, or by another process of ours that has not come to this line yet.
+        os.chown(directory, user.uid, user.gid, follow_symlinks=False)
+        status = directory.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != owner or stat.S_IMODE(status.st_mode) & 0o077:
         advice = "Remove it, or point TMPDIR to a directory of your own"
         raise DataDirectoryUnusable(

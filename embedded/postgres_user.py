@@ -11,6 +11,7 @@ import pwd
 import shutil
 import stat
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from embedded.errors import NoSystemUser
 USER_NAME = "crossfade-postgres"
 _FALLBACK = "nobody"
 _USERADD_SECONDS = 20
+_BUSY = frozenset({1, 10})
+"""useradd's exit codes when the password or the group file cannot be changed, by far mostly because another one does."""
+_BUSY_SECONDS = 5.0
+_BUSY_PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +50,23 @@ def unprivileged_user() -> SystemUser | None:
     """
     if os.geteuid() != 0:
         return None
-    existing = _lookup(USER_NAME)
-    if existing is not None:
-        return existing
-    reason = _create()
-    user = _lookup(USER_NAME) or _lookup(_FALLBACK)
+    reason, busy, deadline = "", True, time.monotonic() + _BUSY_SECONDS
+    while (user := _lookup(USER_NAME)) is None and busy and time.monotonic() < deadline:
+        # two that start at once must not end up as two users: whose useradd found the files locked looks again
+        if reason:
+            time.sleep(_BUSY_PAUSE_SECONDS)
+        reason, busy = _create()
+    user = user or _lookup(_FALLBACK)
     if user is None or user.uid == 0:
         raise NoSystemUser(USER_NAME, reason)
     return user
 
 
-def _create() -> str:
-    """Try to create the user; return what went wrong, or an empty string. Another process may have been faster."""
+def _create() -> tuple[str, bool]:
+    """Try to create the user; return what went wrong, or an empty string, and whether to look again in a moment."""
     program = shutil.which("useradd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if program is None:
-        return "useradd is not installed"
+        return "useradd is not installed", False
     shell = shutil.which("nologin", path="/usr/sbin:/sbin:/usr/bin") or "/bin/false"
     options = ["--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent", "--shell", shell]
     try:
@@ -71,8 +78,8 @@ def _create() -> str:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return done.stderr.strip()
+        return str(error), False
+    return done.stderr.strip(), done.returncode in _BUSY
 
 
 def can_search(mode: int, owner: int, group: int, user: SystemUser) -> bool:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import asyncpg
@@ -35,7 +36,7 @@ from embedded.realtime_tokens import TokenVerifier
 from embedded.wal.client import WalClient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
     from pathlib import Path
 
     from embedded.keys import Keys
@@ -88,23 +89,26 @@ class RealtimeServer:
         self._limits = habits.limits
         self._polled_at = 0.0
         self._joins = Rate(self._limits.joins_per_second)
-        self.hub: Final = BroadcastHub(Rate(self._limits.events_per_second))
+        self._flusher = Flusher()
+        self.hub: Final = BroadcastHub(self._flusher, Rate(self._limits.events_per_second))
         """Publish here what everybody in a room is to get."""
         self.presence: Final = PresenceRooms(self.hub)
         self._verify = TokenVerifier(keys)
         self._database = Database(dsn, publication)
-        self._flusher = Flusher()
         self._messages = Messages(self.hub, self._database, self._flusher)
         self.policies: Final = DatabasePolicies(self._database) if policies is None else policies
         self.history: Final = self._messages if history is None else history
-        self._feed = Feed(self._database, self._flusher)
+        self._feed = Feed(self._database, self._flusher, Rate(self._limits.events_per_second))
         self._live = asyncio.Event()
         self._connections: set[Connection] = set()
         self._dropped = 0
         self._failed = 0
         self._lsn = 0
         self._halved = False
+        self._started_at: datetime | None = None
         self._fault: str | None = None
+        self._slots_lost = 0
+        self._last_slot_lost: str | None = None
 
     # -- the feed
 
@@ -163,7 +167,7 @@ class RealtimeServer:
             whole = [transaction.commit_lsn for transaction in batch if transaction.last]
             self._halved = True
             try:
-                await self._feed.deliver(await self._messages.take(batch))
+                await self._feed.deliver(await self._messages.take(self._remembered(batch)))
             except Exception:  # noqa: BLE001  # the top of the feed's task, logged here once
                 # Going on beats stopping for everybody; those who may have missed something are sent away,
                 # so that they come back and read it.
@@ -178,6 +182,11 @@ class RealtimeServer:
                 self._flusher.then(client.acknowledge, whole[-1])
             await asyncio.sleep(0)  # a full backlog must not keep frames from being written
 
+    def _remembered(self, batch: Sequence[Transaction]) -> Sequence[Transaction]:
+        """Return what is to be delivered: all of it, unless the habit is to go on from the moment of a new start."""
+        since = self._started_at
+        return batch if since is None else [each for each in batch if each.commit_timestamp >= since]
+
     async def _poll(self, seconds: float, transaction: Transaction) -> None:
         """Wait until the real server would ask for changes next; messages of `realtime.send` it is sent at once."""
         waited = asyncio.get_running_loop().time() - self._polled_at
@@ -187,6 +196,8 @@ class RealtimeServer:
     def _on_live(self, live: bool) -> None:  # noqa: FBT001  # WalClient's callback
         if live:
             self._fault = None
+            if self.habits.lossy_fault:
+                self._started_at = datetime.now(UTC)
             self._live.set()
         else:
             self._live.clear()
@@ -194,7 +205,8 @@ class RealtimeServer:
                 self._feed.forget()
 
     def _on_slot_lost(self, error: SlotLost) -> None:
-        self._fault = str(error)
+        self._slots_lost += 1
+        self._last_slot_lost = str(error)
         _log.error("%s", error)
         self._send_away(WSCloseCode.SERVICE_RESTART, "changes were missed, read the tables again")
 
@@ -279,17 +291,23 @@ class RealtimeServer:
         )
 
     def health(self) -> dict[str, Any]:
-        """Return whether changes flow (`live`), why not (`fault`), and counts since the start."""
+        """Return whether changes flow (`live`), why not (`fault`), and counts since the start.
+
+        A lost slot is replaced at once, so changes flow again; that some were missed stays said (`last_slot_lost`).
+        """
         return {
             "live": self._live.is_set(),
             "fault": self._fault,
             "connections": len(self._connections),
             "channels": sum(len(c.session.channels) for c in self._connections),
             "subscriptions": len(self._feed),
+            "slots_lost": self._slots_lost,
+            "last_slot_lost": self._last_slot_lost,
             "commit_lsn": self._lsn,
             "transactions": self._feed.transactions,
             "changes": self._feed.changes,
             "frames": self._feed.frames,
+            "changes_passed_over": self._feed.passed_over,
             "failed_transactions": self._failed,
             "rooms": len(self.hub),
             "present": len(self.presence),
@@ -320,7 +338,7 @@ class RealtimeServer:
 
     async def subscribe(self, channel: Channel, vsn: Vsn, outbox: Outbox) -> Subscription:
         """Return a subscription that is not live yet, once the feed is; raises BadSubscription."""
-        if self.habits.live_after_seconds is not None:
+        if self.habits.live_after_seconds is not None and not self._feed:
             await asyncio.sleep(self.habits.live_after_seconds)
         token = channel.token
         bindings = channel.config.changes.bindings

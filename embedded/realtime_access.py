@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -17,9 +16,10 @@ from weakref import WeakValueDictionary
 
 import asyncpg
 
-from embedded.phoenix import filters, matching
-from embedded.phoenix.errors import BadSubscription
+from embedded.phoenix import matching
 from embedded.phoenix.matching import ColumnType, Condition
+from embedded.realtime_bindings import Resolved, resolve
+from embedded.realtime_faults import raise_if_transient, raise_unless_transient
 
 if TYPE_CHECKING:
     from embedded.phoenix.bindings import Binding
@@ -33,42 +33,10 @@ _STATEMENT_SECONDS: Final = 10.0
 """After this the connection is given up and the question asked anew."""
 _SERVER_SECONDS: Final = 5
 """After this PostgreSQL itself ends a statement, say of a policy that hangs; that is not asked again."""
-_QUERY_CANCELED: Final = "57014"
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 1.0
-_UNABLE: Final = "Unable to subscribe to changes with given parameters. "
-
-Compiler = Callable[["Filter", ColumnType], Condition]
-
 Reader = tuple[str, str]
 """Who looks at a row: a role and the claims of its token as JSON text."""
-
-_PUBLISHED: Final = """
-select p.schemaname::text, p.tablename::text,
-  (select json_agg(json_build_object(
-      'name', a.attname, 'type', t.typname, 'sql', format_type(a.atttypid, -1),  -- a literal longer than char(n) must not be cut to match
-      'plain', t.typtype in ('b', 'e'), 'enum', t.typtype = 'e',
-      'bytewise', case
-        when a.attcollation = 0 then true
-        when a.attcollation = 100 then (
-          select d.datlocprovider = 'b'
-            or (d.datlocprovider = 'c' and d.datcollate in ('C', 'POSIX', 'C.UTF-8', 'C.utf8'))
-          from pg_database d where d.datname = current_database())
-        else o.collname in ('C', 'POSIX', 'C.UTF-8', 'C.utf8', 'ucs_basic', 'pg_c_utf8') end,
-      'deterministic', coalesce(o.collisdeterministic, true),
-      'readable', has_column_privilege($2::name, c.oid, a.attnum, 'SELECT')
-    ) order by a.attnum)::text
-   from pg_attribute a
-   join pg_type t on t.oid = a.atttypid
-   left join pg_collation o on o.oid = a.attcollation
-   where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped)
-from pg_publication_tables p
-join pg_namespace n on n.nspname = p.schemaname
-join pg_class c on c.relnamespace = n.oid and c.relname = p.tablename
-where p.pubname = $1 and exists (
-  select from unnest($3::text[], $4::text[]) w(s, t)
-  where p.schemaname::text like w.s and p.tablename::text like w.t)
-"""
 
 _ACCESS: Final = """
 select r.name, c.relrowsecurity,
@@ -174,17 +142,6 @@ $function$
 
 
 @dataclass(frozen=True, slots=True)
-class Resolved:
-    """A binding that was checked against the database.
-
-    `conditions` are compiled for each table it covered by name; tables made later match only without filters.
-    """
-
-    binding: Binding
-    conditions: dict[tuple[str, str], tuple[Condition, ...]]
-
-
-@dataclass(frozen=True, slots=True)
 class Access:
     """What a role may see of a table.
 
@@ -225,15 +182,7 @@ class Database:
         """Return the bindings of one join, checked; raises BadSubscription if any of them cannot be."""
 
         async def ask(connection: Any) -> tuple[Resolved, ...]:
-            schemas = [binding.schema for binding in wanted]
-            tables = [binding.table for binding in wanted]
-            try:
-                rows = await connection.fetch(_PUBLISHED, self._publication, role, schemas, tables)
-            except asyncpg.PostgresError as error:
-                _raise_if_transient(error)
-                raise _exception(wanted[0], error) from error
-            found = [(schema, table, json.loads(columns)) for schema, table, columns in rows]
-            return tuple([await _resolve(connection, binding, found, self._compiled) for binding in wanted])
+            return await resolve(connection, self._publication, wanted, role, self._compiled)
 
         return await self._ask(ask)
 
@@ -310,7 +259,7 @@ class Database:
                     wanted,
                 )
             except asyncpg.PostgresError as error:
-                _raise_if_transient(error)
+                raise_if_transient(error)
                 _log.warning("Large values of table %d cannot be looked up: %s", relation_oid, error)
                 return [None] * len(rows)
             return [None if row[0] is None else json.loads(row[0]) for row in found]
@@ -333,7 +282,7 @@ class Database:
             try:
                 rows = await connection.fetch(statement, list(values), condition.argument)
             except asyncpg.PostgresError as error:
-                _raise_if_transient(error)
+                raise_if_transient(error)
                 _log.warning("A filter on column %s cannot be evaluated: %s", condition.column, error)
                 return [False] * len(values)
             return [row[0] for row in rows]
@@ -365,7 +314,7 @@ class Database:
                 asyncpg.PostgresError,
             ) as error:
                 if isinstance(error, asyncpg.PostgresError):
-                    _raise_unless_transient(error)
+                    raise_unless_transient(error)
                 self.failures += 1
                 _log.debug("PostgreSQL did not answer (%s); asking again in %.2f s.", error, pause)
             await asyncio.sleep(pause)
@@ -400,126 +349,3 @@ async def _prepare(connection: Any) -> None:
 
 async def _leave_as_it_is(connection: Any) -> None:
     """Save the round trip of asyncpg's reset: all we set ends with its transaction."""
-
-
-def _transient(error: asyncpg.PostgresError) -> bool:
-    """Say whether the server is going, coming or gone, so that the same question may work in a moment."""
-    state = error.sqlstate or ""
-    return state[:2] in ("08", "53", "57", "58", "40", "XX") or (
-        state == "42883" and "pg_temp.realtime_" in str(error)
-    )
-
-
-def _raise_if_transient(error: asyncpg.PostgresError) -> None:
-    if _transient(error):
-        raise error
-
-
-def _raise_unless_transient(error: asyncpg.PostgresError) -> None:
-    if not _transient(error):
-        raise error
-
-
-async def _resolve(
-    connection: Any,
-    binding: Binding,
-    found: list[tuple[str, str, list[dict[str, Any]]]],
-    compiler: Compiler,
-) -> Resolved:
-    covered = [entry for entry in found if binding.covers(entry[0], entry[1])]
-    if not covered:
-        raise BadSubscription(
-            f"{_UNABLE}Please check Realtime is enabled for the given connect parameters: {binding.described()}"
-        )
-    conditions: dict[tuple[str, str], tuple[Condition, ...]] = {}
-    for schema, table, columns in covered:
-        types = {column["name"]: _column_type(column) for column in columns if column["readable"]}
-        try:
-            checked = [await _check(connection, wanted, types) for wanted in binding.filters]
-            _check_select(binding, types)
-        except _Invalid as error:
-            raise _exception(binding, error) from error
-        except asyncpg.PostgresError as error:
-            _raise_if_transient(error)
-            raise _exception(binding, error) from error
-        conditions[schema, table] = tuple(compiler(wanted, types[wanted.column]) for wanted in checked)
-    return Resolved(binding, conditions)
-
-
-def _check_select(binding: Binding, types: dict[str, ColumnType]) -> None:
-    for name in binding.select or ():
-        if name not in types:
-            raise _Invalid(f"invalid column for select {name}")
-
-
-class _Invalid(Exception):  # noqa: N818  # internal, stands for the P0001 that the real server's trigger raises
-    sqlstate = "P0001"
-
-
-def _exception(binding: Binding, error: _Invalid | asyncpg.PostgresError) -> BadSubscription:
-    name = "raise_exception" if isinstance(error, _Invalid) else _condition_name(error)
-    return BadSubscription(
-        f"{_UNABLE}An exception happened so please check your connect parameters: {binding.described()}. "
-        f"Exception: ERROR {error.sqlstate} ({name}) {error}"
-    )
-
-
-def _condition_name(error: asyncpg.PostgresError) -> str:
-    """Return PostgreSQL's condition name; asyncpg names its classes after them."""
-    words = re.findall(r"[A-Z][a-z0-9]*", type(error).__name__.removesuffix("Error"))
-    return "_".join(words).lower()
-
-
-def _column_type(column: dict[str, Any]) -> ColumnType:
-    return ColumnType(
-        name=column["type"],
-        sql=column["sql"],
-        plain=column["plain"],
-        enum=column["enum"],
-        bytewise=column["bytewise"],
-        deterministic=column["deterministic"],
-    )
-
-
-async def _check(connection: Any, wanted: Filter, types: dict[str, ColumnType]) -> Filter:
-    """Return the filter with canonical literals; raises _Invalid or what PostgreSQL says about a literal."""
-    column = types.get(wanted.column)
-    if column is None:
-        raise _Invalid(f"invalid column for filter {wanted.column}")
-    match wanted.operator:
-        case "is":
-            literal = wanted.values[0].lower()
-            if literal not in ("null", "true", "false", "unknown"):
-                raise _Invalid("invalid value for is filter: must be null, true, false, or unknown")
-            if literal != "null" and column.name != "bool":
-                raise _Invalid(f"is {literal} filter requires a boolean column, got {column.sql}")
-            return wanted
-        case "like" | "ilike" | "match" | "imatch":
-            if not column.text_compatible:
-                raise _Invalid(
-                    f"operator {wanted.operator} requires a text-compatible column type, got {column.sql}"
-                )
-            if wanted.operator in ("match", "imatch"):
-                await _check_regex(connection, wanted)
-            return wanted
-        case "in" if len(wanted.values) > filters.MAX_IN_VALUES:
-            raise _Invalid(f"too many values for `in` filter. Maximum {filters.MAX_IN_VALUES}")
-        case _:
-            values = wanted.values
-            if not all(matching.is_canonical(column, value) for value in values):
-                values = tuple(
-                    await connection.fetchval(
-                        f"select array(select (v::{column.sql})::text"  # noqa: S608  # format_type's spelling
-                        " from unnest($1::text[]) with ordinality u(v, n)"
-                        " order by n)",
-                        list(values),
-                    )
-                )
-            return filters.Filter(wanted.column, wanted.operator, values, wanted.negated)
-
-
-async def _check_regex(connection: Any, wanted: Filter) -> None:
-    try:
-        await connection.fetchval("select '' ~ $1", wanted.values[0])
-    except asyncpg.InvalidRegularExpressionError as error:
-        raise _Invalid(f"invalid regular expression for {wanted.operator} filter: {error}") from error

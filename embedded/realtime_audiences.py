@@ -15,7 +15,8 @@ import orjson
 
 from embedded.phoenix import changes
 from embedded.phoenix.changes import ChangeData, Envelope
-from embedded.realtime_access import NO_ACCESS, Access, Reader, Resolved
+from embedded.realtime_access import NO_ACCESS, Access, Reader
+from embedded.realtime_bindings import Resolved
 from embedded.wal import UNCHANGED
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import orjson
 
-from embedded.phoenix.broadcast import Broadcast, Diff, Room
+from embedded.phoenix.broadcast import Broadcast, Diff, Room, UserBroadcast
 from embedded.phoenix.channel import ALLOWED, Permissions
 from embedded.phoenix.errors import JoinRefused
 from embedded.phoenix.limits import Rate
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from embedded.phoenix.channel import Token
     from embedded.phoenix.frames import Vsn
-    from embedded.realtime_outbox import Outbox
+    from embedded.realtime_outbox import Flusher, Outbox
 
 __all__ = [
     "Broadcast",
@@ -38,7 +38,7 @@ __all__ = [
     "Replayed",
     "Room",
     "ServiceRoleOnly",
-    "replayed_payload",
+    "replayed_message",
 ]
 
 
@@ -61,16 +61,19 @@ class ChannelPolicies(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """A message of before; `payload` is JSON text."""
+    """A message of before; `payload` is JSON text, or any bytes if it is not `is_json`."""
 
     id: str
     event: str
     payload: bytes
+    is_json: bool = True
 
 
-def replayed_payload(message: Replayed) -> bytes:
-    """Return the payload of the `broadcast` that a message of before is sent in."""
+def replayed_message(message: Replayed) -> bytes | UserBroadcast:
+    """Return what a message of before is sent in: the payload of a `broadcast` as JSON text, or one of bytes."""
     meta = orjson.dumps({"id": message.id, "replayed": True})
+    if not message.is_json:
+        return UserBroadcast(message.event, message.payload, is_json=False, meta=meta)
     event = orjson.dumps(message.event)
     return (
         b'{"event":' + event + b',"meta":' + meta + b',"payload":' + message.payload + b',"type":"broadcast"}'
@@ -155,10 +158,11 @@ class BroadcastHub:
     `events` counts messages sent and delivered, for the limit on them.
     """
 
-    def __init__(self, events: Rate | None = None) -> None:
+    def __init__(self, flusher: Flusher, events: Rate | None = None) -> None:
+        self._flusher = flusher
         self._rooms: dict[Room, dict[Member, None]] = {}
-        self._audiences: dict[Room, dict[bool, dict[Vsn, tuple[Member, ...]]]] = {}
-        self._events = Rate(None) if events is None else events
+        self._audiences: dict[Room, dict[bool, dict[Vsn, _Audience]]] = {}
+        self.events: Final = Rate(None) if events is None else events
         self.messages = 0
         self.frames = 0
 
@@ -195,27 +199,26 @@ class BroadcastHub:
         audience = self._audience(room, presence=isinstance(message, Diff))
         self.messages += 1
         now = time.monotonic()
-        if self._events.exceeded(now):
+        if self.events.exceeded(now):
             self._overrun(audience, exclude)
             return 0
         sent = 0
-        for vsn, members in audience.items():
+        for vsn, group in audience.items():
             frame = message.frame(vsn, room)
             if frame is None:
                 continue
-            for member in members:
-                if member is exclude:
-                    continue
-                if member.held is None and message_id is None:
-                    member.outbox.write(frame)
-                else:
+            outboxes = group.outboxes_without(exclude)
+            self._flusher.send(outboxes, frame)
+            sent += len(outboxes)
+            for member in group.with_history:
+                if member is not exclude:
                     member.write(message_id, frame)
-                sent += 1
+                    sent += 1
         self.frames += sent
-        self._events.add(sent + 1, now)
+        self.events.add(sent + 1, now)
         return sent
 
-    def _audience(self, room: Room, *, presence: bool) -> dict[Vsn, tuple[Member, ...]]:
+    def _audience(self, room: Room, *, presence: bool) -> dict[Vsn, _Audience]:
         """Return who gets such messages; sorted once for as long as nobody comes or goes."""
         kept = self._audiences.get(room)
         if kept is None:
@@ -228,15 +231,42 @@ class BroadcastHub:
             }
         return kept[presence]
 
-    def _overrun(self, audience: dict[Vsn, tuple[Member, ...]], exclude: Member | None) -> None:
-        for members in audience.values():
-            for member in members:
+    def _overrun(self, audience: dict[Vsn, _Audience], exclude: Member | None) -> None:
+        for group in audience.values():
+            for member in (*group.members, *group.with_history):
                 if member is not exclude:
                     member.overrun()
 
 
-def _by_version(members: Iterable[Member]) -> dict[Vsn, tuple[Member, ...]]:
+@dataclass(frozen=True, slots=True)
+class _Audience:
+    """Who gets the same frame, for as long as nobody comes or goes.
+
+    `outboxes` are those of `members`, in the same order. Whoever waits for history or has had some is asked about each
+    message; a member becomes such a one only by entering, and that sorts anew.
+    """
+
+    members: tuple[Member, ...]
+    outboxes: tuple[Outbox, ...]
+    with_history: tuple[Member, ...]
+
+    def outboxes_without(self, exclude: Member | None) -> tuple[Outbox, ...]:
+        if exclude is None or exclude not in self.members:
+            return self.outboxes
+        place = self.members.index(exclude)
+        return self.outboxes[:place] + self.outboxes[place + 1 :]
+
+
+def _by_version(members: Iterable[Member]) -> dict[Vsn, _Audience]:
     found: dict[Vsn, list[Member]] = {}
     for member in members:
         found.setdefault(member.vsn, []).append(member)
-    return {vsn: tuple(listed) for vsn, listed in found.items()}
+    return {vsn: _sorted_by_history(listed) for vsn, listed in found.items()}
+
+
+def _sorted_by_history(members: Iterable[Member]) -> _Audience:
+    plain: list[Member] = []
+    special: list[Member] = []
+    for member in members:
+        (plain if member.held is None and not member.replayed else special).append(member)
+    return _Audience(tuple(plain), tuple(member.outbox for member in plain), tuple(special))

@@ -22,6 +22,7 @@ from embedded.phoenix.actions import (
     JoinFailed,
     Publish,
     Send,
+    SendFrame,
     SendPresence,
     Subscribe,
     Track,
@@ -31,7 +32,7 @@ from embedded.phoenix.actions import (
 from embedded.phoenix.channel import Access, State, replay_wanted
 from embedded.phoenix.errors import BadSubscription, JoinRefused
 from embedded.phoenix.session import Session
-from embedded.realtime_broadcast import Member, replayed_payload
+from embedded.realtime_broadcast import Member, replayed_message
 
 if TYPE_CHECKING:
     from embedded.phoenix.channel import Channel, Permissions
@@ -121,6 +122,8 @@ class Connection:
             match action:
                 case Send(text):
                     self._outbox.write(frames.text_frame(text))
+                case SendFrame(frame):
+                    self._outbox.write(frame)
                 case Publish(channel, message):
                     exclude = None if channel.config.hears_itself else self._members.get(channel)
                     self._server.hub.publish(channel.room, message, exclude=exclude)
@@ -191,7 +194,7 @@ class Connection:
         except JoinRefused as refusal:
             actions = self.session.denied(channel, str(refusal))
         else:
-            actions = self.session.authorized(channel, access, map(replayed_payload, history))
+            actions = self.session.authorized(channel, access, map(replayed_message, history))
         del self._joining[channel]
         await self._do_in_time(actions)
 

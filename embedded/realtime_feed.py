@@ -17,6 +17,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from embedded.phoenix.changes import spliced
+from embedded.phoenix.limits import Rate
 from embedded.realtime_audiences import Audience, Hit, Plan, PolicyValues, Room, Subscription, View, entries
 from embedded.wal import UNCHANGED
 
@@ -70,11 +71,16 @@ class _Crowd:
 
 
 class Feed:
-    """Delivers transactions to subscriptions. One task calls `deliver`; the rest is called from the same loop."""
+    """Delivers transactions to subscriptions. One task calls `deliver`; the rest is called from the same loop.
 
-    def __init__(self, database: Database, flusher: Flusher) -> None:
+    `events` counts what is delivered. While it is exceeded, changes are passed over and nobody is told, as the real
+    server does; `passed_over` counts them.
+    """
+
+    def __init__(self, database: Database, flusher: Flusher, events: Rate | None = None) -> None:
         self._database = database
         self._flusher = flusher
+        self._events = Rate(None) if events is None else events
         self._subscriptions: dict[Subscription, None] = {}
         self._version = 0
         self._plans: dict[int, Plan] = {}
@@ -84,6 +90,7 @@ class Feed:
         self.transactions = 0
         self.changes = 0
         self.frames = 0
+        self.passed_over = 0
 
     def __len__(self) -> int:
         """Return the number of live subscriptions."""
@@ -143,11 +150,17 @@ class Feed:
 
     async def _deliver(self, wanted: Sequence[_Wanted]) -> None:
         """Deal with some changes; a large transaction comes in several such parts, so that memory stays bounded."""
+        clock = asyncio.get_running_loop().time
+        if self._events.exceeded(clock()):
+            self.passed_over += len(wanted)
+            return
+        frames = self.frames
         await self._complete(wanted)
         decided = await self._decide_in_sql(wanted)
         for item in wanted:
             item.hits = item.plan.hits(item.change, decided)
         await self._write(wanted, await self._visible(wanted))
+        self._events.add(self.frames - frames, clock())
 
     # -- plans
 
@@ -258,8 +271,7 @@ class Feed:
         for crowd in self._crowds(plans):
             frames, count = mail.of(crowd.rooms)
             if count:
-                for outbox in crowd.outboxes:
-                    outbox.write(frames)
+                self._flusher.send(crowd.outboxes, frames)
                 self.frames += count * len(crowd.outboxes)
 
     def _crowds(self, plans: tuple[Plan, ...]) -> list[_Crowd]:

@@ -17,6 +17,7 @@ from aiohttp import web
 from embedded.phoenix import numbers
 from embedded.phoenix.broadcast import Room, TextBroadcast, UserBroadcast
 from embedded.phoenix.errors import JoinRefused, TokenRefused
+from embedded.phoenix.limits import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from embedded.phoenix.channel import Token
     from embedded.phoenix.limits import Limits
     from embedded.realtime_broadcast import BroadcastHub, ChannelPolicies
+
+    _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +37,8 @@ _BLANK: Final = "can't be blank"
 _INVALID: Final = "is invalid"
 _TOO_LARGE: Final = "Payload size exceeds tenant limit"
 _TOO_MANY: Final = "Too many messages to broadcast, please reduce the batch size"
+_EXCEEDED: Final = "You have exceeded your rate limit"
+_REQUESTS_EXCEEDED: Final = "Too many requests"
 _WRONG_TYPE: Final = "Unsupported Media Type. Use application/json or application/octet-stream"
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 
@@ -124,12 +129,13 @@ class BroadcastApi:
         self._policies = policies
         self._verify = verify
         self._limits = limits
+        self._requests = Rate(limits.events_per_second)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Serve under both prefixes."""
         for prefix in PREFIXES:
-            router.add_route("*", f"{prefix}/broadcast", _only_post(self.batch))
-            router.add_route("*", f"{prefix}/broadcast/{{topic}}/events/{{event}}", _only_post(self.single))
+            for path, handler in (("", self.batch), ("/{topic}/events/{event}", self.single)):
+                router.add_route("*", f"{prefix}/broadcast{path}", _only_post(self._limited(handler)))
             router.add_get(f"{prefix}/ping", self.ping)
 
     async def ping(self, _: web.Request) -> web.Response:
@@ -149,9 +155,8 @@ class BroadcastApi:
             wanted = parse_batch(body, self._limits.payload_bytes)
         except InvalidBatch as error:
             return _json(422, {"errors": error.errors})
-        limit = self._limits.events_per_second
-        if limit is not None and len(wanted) > limit:
-            return _json(429, {"message": _TOO_MANY})
+        if (too_many := self._too_many(len(wanted))) is not None:
+            return _json(429, {"message": too_many})
         allowed: dict[Room, bool] = {}
         for message in wanted:
             room = message.room
@@ -188,6 +193,35 @@ class BroadcastApi:
         )
         return web.Response(status=202)
 
+    def _too_many(self, messages: int) -> str | None:
+        """Return what to say if so many messages are over the limit of events, together with what was sent lately."""
+        limit = self._limits.events_per_second
+        if limit is None:
+            return None
+        average = self._hub.events.average(time.monotonic())
+        if average > limit:
+            return _EXCEEDED
+        return _TOO_MANY if average + messages > limit else None
+
+    def _limited(self, handler: _Handler) -> _Handler:
+        """Return the handler with the limit on requests and the headers that tell of it; as it is if there is none."""
+        limit = self._limits.events_per_second
+        if limit is None:
+            return handler
+
+        async def handle(request: web.Request) -> web.Response:
+            now = time.monotonic()
+            self._requests.add(1, now)
+            average = int(self._requests.average(now))
+            exceeded = self._requests.exceeded(now)
+            answer = _json(429, {"message": _REQUESTS_EXCEEDED}) if exceeded else await handler(request)
+            answer.headers["x-rate-limit"] = f"{limit:g}"
+            answer.headers["x-rate-rolling"] = str(average)
+            answer.headers["x-rate-limit-remaining"] = str(max(0, int(limit) - average))
+            return answer
+
+        return handle
+
     def _token(self, request: web.Request) -> Token | None:
         """Return the token of the caller: a Bearer goes before an apikey, even if it is not valid."""
         scheme, _, raw = request.headers.get("Authorization", "").partition(" ")
@@ -208,9 +242,7 @@ class BroadcastApi:
             return False
 
 
-def _only_post(
-    handler: Callable[[web.Request], Awaitable[web.Response]],
-) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _only_post(handler: _Handler) -> _Handler:
     async def handle(request: web.Request) -> web.Response:
         if request.method != "POST":
             return web.Response(status=404, text="Not Found", content_type="text/html")

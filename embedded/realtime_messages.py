@@ -46,13 +46,13 @@ _LAST_MS: Final = 10**14
 """Beyond these PostgreSQL's arithmetic would end before the messages do."""
 _COLUMNS: Final = ("id", "topic", "event", "private", "payload", "binary_payload")
 
-# The newest rows, oldest first. Only what is private is kept for replaying; binary payloads have no text form.
+# The newest rows, oldest first. Only what is private is kept for replaying.
 _REPLAY: Final = """
-select id, event, payload from (
-  select m.id::text, m.event, m.payload::text, m.inserted_at
+select id, event, payload, binary_payload from (
+  select m.id::text, m.event, m.payload::text, m.binary_payload, m.inserted_at
   from realtime.messages m
   where m.topic = $1 and m.private is true and m.extension = 'broadcast'
-    and m.event is not null and m.payload is not null
+    and m.event is not null and (m.payload is not null or m.binary_payload is not null)
     and m.inserted_at >= timestamp 'epoch' + $2::bigint * interval '1 millisecond'
   order by m.inserted_at desc
   limit $3
@@ -143,7 +143,12 @@ class Messages(History):
         except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             _log.warning("The messages of %s could not be read for replay: %s", topic, error or "no answer")
             raise JoinRefused("UnableToReplayMessages: Realtime was unable to replay messages") from error
-        return [Replayed(id_, event, _sorted(payload)) for id_, event, payload in rows]
+        return [
+            Replayed(id_, event, data, is_json=False)
+            if payload is None
+            else Replayed(id_, event, _sorted(payload))
+            for id_, event, payload, data in rows
+        ]
 
     async def prepare(self) -> None:
         """Make the table if the database is from before it; raises MigrationFailed, PostgresError."""

@@ -6,7 +6,9 @@
     ├── MalformedMessage   the peer sent something that is not a message of the dialect
     │   └── UnknownMessage a well-formed message of a type the dialect does not have
     ├── PortTaken          the address is in use by another process
-    └── TokenUnreadable    the file with the link's secret cannot be read
+    ├── InvalidMount       a setting that does not say which dialect is spoken where
+    ├── ExportFailed       a file could not be written
+    └── TokenUnreadable    a file with a secret cannot be read
 """
 
 from __future__ import annotations
@@ -33,22 +35,38 @@ class UnknownMessage(MalformedMessage):
 
 
 class PortTaken(LegacyError):  # noqa: N818
-    """The address to listen on is not free."""
+    """The address to listen on is not free; ``what`` is what would have been served there."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, what: str, option: str = "--port") -> None:
         super().__init__(
-            f"port {port} on {host} is taken by another process; stop it or choose another with --port"
+            f"port {port} on {host}, for {what}, is taken by another process; stop it or choose another with {option}"
         )
         self.host = host
         self.port = port
 
 
+class InvalidMount(LegacyError):  # noqa: N818
+    """A mount that cannot be meant."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(f"mount {shown(text)}: {reason}")
+        self.reason = reason
+
+
+class ExportFailed(LegacyError):  # noqa: N818
+    """An export could not be written; ``reason`` is short enough to be sent to a client."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class TokenUnreadable(LegacyError):  # noqa: N818
-    """The link's secret cannot be read."""
+    """A secret cannot be read."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(
-            f"the link's token file {path} cannot be used: {reason}; name another with --token-file"
+            f"the token file {path} cannot be used: {reason}; name another with --token-file or --stream-token-file"
         )
         self.path = path
 

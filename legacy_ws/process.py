@@ -7,31 +7,55 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
 import uvloop
 
-from legacy_ws.errors import LegacyError, TokenUnreadable
+from legacy_ws.errors import LegacyError
+from legacy_ws.mounts import parse_mounts
+from legacy_ws.protocol.catalogue import catalogue
 from legacy_ws.server import LegacyServer
+from legacy_ws.token_file import read_token
 
 log = structlog.get_logger("legacy_ws")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def log_to_stderr() -> None:
+    """Write log lines as logfmt, for a server that is run by itself."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+
+
+def main(argv: Sequence[str] | None = None, *, configure_logs: Callable[[], None] = log_to_stderr) -> int:
     """Serve until SIGTERM or SIGINT. Returns 0, or 1 with one line on stderr when it cannot begin."""
     options = _parser().parse_args(argv)
-    _log_to_stderr()
+    configure_logs()
     try:
-        token = read_token(options.token_file)
         server = LegacyServer(
-            token=token,
+            token=read_token(options.token_file),
             host=options.host,
             port=options.port,
+            mounts=parse_mounts(",".join(options.mount), catalogue()),
+            stream_token=read_token(options.stream_token_file) if options.stream_token_file else None,
+            container_prefix=options.container_prefix,
+            max_clients=options.max_clients,
+            export_dir=options.export_dir,
             max_events=options.max_events,
             max_queue=options.max_queue,
             fill_seconds=options.fill_seconds,
+            links=options.links,
+            polling_report=options.polling_report,
             origins=options.origin,
         )
         uvloop.run(_serve(server))
@@ -44,25 +68,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def read_token(path: Path) -> str:
-    """Return the link's secret; raises TokenUnreadable."""
-    try:
-        token = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not ASCII text"
-        raise TokenUnreadable(str(path), reason) from error
-    if not token or any(character.isspace() for character in token):
-        raise TokenUnreadable(str(path), "it must hold one word")
-    return token
-
-
 async def _serve(server: LegacyServer) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with server:
-        log.info("listening", url=server.url, link=server.link_url, port=server.port)
+        log.info(
+            "listening",
+            url=server.url,
+            link=server.link_url,
+            mounts=",".join(map(str, server.mounts)) or "none",
+            port=server.port,
+        )
         await stop.wait()
         log.info("stopping", detail="draining clients")
     log.info("stopped")
@@ -78,6 +96,28 @@ def _parser() -> argparse.ArgumentParser:
         "--token-file", type=Path, required=True, help="file with the secret of the collector's link"
     )
     parser.add_argument(
+        "--mount",
+        action="append",
+        default=[],
+        metavar="[HOST:]PORT/PATH=DIALECT",
+        help=f"speak a dialect at another address too; repeatable, or separated by commas; dialects: {', '.join(catalogue())}",
+    )
+    parser.add_argument(
+        "--stream-token-file", type=Path, help="file with the token of /ws/stream; without it nobody gets in"
+    )
+    parser.add_argument(
+        "--container-prefix",
+        default="",
+        metavar="TEXT",
+        help="what the short names of containers leave out, for example myproject-",
+    )
+    parser.add_argument(
+        "--export-dir", type=Path, help="where exports are written; without it there are none"
+    )
+    parser.add_argument(
+        "--max-clients", type=int, default=10_000, help="clients connected at once (default %(default)s)"
+    )
+    parser.add_argument(
         "--origin",
         action="append",
         default=[],
@@ -88,26 +128,25 @@ def _parser() -> argparse.ArgumentParser:
         "--max-events", type=int, default=20_000, help="events kept for replay (default %(default)s)"
     )
     parser.add_argument(
-        "--max-queue", type=int, default=1_000, help="events one client may be behind (default %(default)s)"
+        "--max-queue", type=int, default=1_000, help="messages one client may be behind (default %(default)s)"
     )
     parser.add_argument(
         "--fill-seconds",
         type=float,
         default=10.0,
-        help="seconds after the start that subscribers wait for the link to refill the server (default %(default)s)",
+        help="seconds after the start that subscribers wait for the links to refill the server (default %(default)s)",
+    )
+    parser.add_argument(
+        "--links",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many links there are to refill it: collectors, pushes, alerts (default %(default)s)",
+    )
+    parser.add_argument(
+        "--polling-report",
+        type=Path,
+        metavar="PATH",
+        help="status file of the collector, for GET /health/polling",
     )
     return parser
-
-
-def _log_to_stderr() -> None:
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-    )

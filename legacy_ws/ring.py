@@ -11,12 +11,16 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
+from typing import Generic, TypeVar
 
 from monitoring.cursor import Cursor
 from monitoring.events import BEGINNING, Event, Position, StreamId
 from monitoring.sequencer import Sequencer
 from monitoring.service import Gap
 from monitoring.topics import Topic, selects
+
+M = TypeVar("M")
+"""What an event is kept as, for whoever replays it."""
 
 _KINDS_KEPT = 64
 """Kinds per stream whose latest event is kept; a peer that invents kinds cannot grow the server."""
@@ -32,40 +36,40 @@ class Taken(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Retained:
-    """An event with the message it was broadcast as."""
+class Retained(Generic[M]):
+    """An event with what it was broadcast as."""
 
     event: Event
-    message: bytes
+    message: M
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(Generic[M]):
     """The answer to a cursor: retained events, per stream in order; what is gone; and where the streams stand.
 
     Every stream that is ahead of the cursor either has its head among ``events`` or a gap that ends at its head.
     """
 
     heads: Cursor
-    events: tuple[Retained, ...] = ()
+    events: tuple[Retained[M], ...] = ()
     gaps: tuple[Gap, ...] = ()
 
 
 @dataclass(slots=True)
-class _Stream:
+class _Stream(Generic[M]):
     head: Position = BEGINNING
-    events: deque[Retained] = field(default_factory=deque)
+    events: deque[Retained[M]] = field(default_factory=deque)
     latest: dict[str, Event] = field(default_factory=dict)
 
 
-class Ring:
+class Ring(Generic[M]):
     """At most ``max_events`` superseded events over all streams, and always the newest of each. Not thread-safe.
 
     When it is full the event that came first goes, whatever its stream.
     """
 
     def __init__(self, max_events: int = 20_000) -> None:
-        self._streams: dict[StreamId, _Stream] = {}
+        self._streams: dict[StreamId, _Stream[M]] = {}
         self._superseded: deque[StreamId] = (
             deque()
         )  # one entry for each event that has a newer one in its stream
@@ -89,7 +93,7 @@ class Ring:
             return Taken.NEW
         return Taken.STALE if event.epoch < head.epoch else Taken.DUPLICATE
 
-    def take(self, event: Event, message: bytes) -> None:
+    def take(self, event: Event, message: M) -> None:
         """Keep a new event; the caller has asked ``judge``."""
         stream = self._streams.setdefault(event.stream, _Stream())
         if stream.events:
@@ -124,20 +128,20 @@ class Ring:
         """Return the newest event of each (stream, kind) of the topics."""
         return tuple(event for _, stream in self._select(topics) for event in stream.latest.values())
 
-    def recent(self, count: int) -> list[Retained]:
+    def recent(self, count: int) -> list[Retained[M]]:
         """Return the newest events of all streams by the time they happened, oldest first."""
         newest = [
             kept for stream in self._streams.values() for kept in islice(reversed(stream.events), count)
         ]
-        newest.sort(key=lambda kept: kept.event.occurred_at)
+        newest.sort(key=lambda kept: (kept.event.occurred_at, kept.event.position))
         return newest[-count:]
 
-    def replay(self, topics: Collection[Topic], cursor: Cursor | None) -> Replay:
+    def replay(self, topics: Collection[Topic], cursor: Cursor | None) -> Replay[M]:
         """Return everything retained after the cursor; with None nothing, only where the streams stand."""
         heads = self.heads(topics)
         if cursor is None:
             return Replay(heads)
-        events: list[Retained] = []
+        events: list[Retained[M]] = []
         gaps: list[Gap] = []
         for name, stream in self._select(topics):
             position = cursor.get(name)
@@ -146,15 +150,15 @@ class Ring:
             gaps += _missing(name, position, [kept.event for kept in missed], stream.head)
         return Replay(heads, tuple(events), tuple(gaps))
 
-    def _select(self, topics: Collection[Topic] | None) -> Iterator[tuple[StreamId, _Stream]]:
+    def _select(self, topics: Collection[Topic] | None) -> Iterator[tuple[StreamId, _Stream[M]]]:
         for name, stream in self._streams.items():
             if topics is None or selects(topics, name):
                 yield name, stream
 
 
-def _after(events: deque[Retained], position: Position) -> Iterator[Retained]:
+def _after(events: deque[Retained[M]], position: Position) -> Iterator[Retained[M]]:
     """Yield the events after a position, in order; its cost is that of what was missed."""
-    missed: list[Retained] = []
+    missed: list[Retained[M]] = []
     for kept in reversed(events):
         if kept.event.position <= position:
             break

@@ -1,4 +1,4 @@
-"""The server: one port, ``/ws`` for dashboards, ``/link`` for the collector, ``GET /health`` for whoever supervises.
+"""The server: dialects for clients, ``/link`` for the collector, ``GET /health`` for whoever supervises.
 
 A thin shell over `legacy_ws.hub`. Whatever one peer sends or fails to read concerns that peer alone.
 """
@@ -7,44 +7,44 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import hmac
-import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from http import HTTPStatus
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
 from types import TracebackType
-from typing import Self
-from urllib.parse import urlsplit
+from typing import Any, Self
 
-import orjson
 import structlog
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.datastructures import Headers
+from prometheus_client import Metric
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
 
-from legacy_ws.errors import MalformedMessage, PortTaken
-from legacy_ws.hub import Client, Hub
-from legacy_ws.protocol import dashboard, link
+from legacy_ws import metrics
+from legacy_ws.connections import (
+    PING_SECONDS,
+    Connection,
+    Listeners,
+    SocketPipe,
+    authority,
+    close_all,
+    converse,
+    let_clients_read,
+    placed,
+)
+from legacy_ws.errors import ExportFailed, MalformedMessage
+from legacy_ws.exports import ExportDesk
+from legacy_ws.handshake import LINK, LINK_PATH, Handshake
+from legacy_ws.hub import Client, Hub, Room
+from legacy_ws.linked_interest import LinkedInterest
+from legacy_ws.linked_logs import LinkedLogs, LogLink
+from legacy_ws.logs import LogDesk
+from legacy_ws.mounts import Mount
+from legacy_ws.protocol import link
+from legacy_ws.protocol.catalogue import catalogue
+from legacy_ws.protocol.dialect import AskExport, AskLogs, EndLogs
+from legacy_ws.protocol.link_logs import LogFailed, LogLines, OfferLogs
+from monitoring.logs import LogSource
 
 log = structlog.get_logger("legacy_ws")
-
-MAX_MESSAGE_BYTES = 1024 * 1024
-"""A larger message closes the connection with 1009."""
-DASHBOARD, LINK, HEALTH = "/ws", "/link", "/health"
-
-_GOING_AWAY, _TRY_AGAIN_LATER = 1001, 1013  # RFC 6455, 7.4.1; 1013: IANA's registry
-_PING_SECONDS = 10.0
-_CLOSE_SECONDS = 2.0
-_DRAIN_SECONDS = 2.0
-_PAUSE_SECONDS = 1.0
-"""At most so long the link waits for clients that are behind, so that a burst closes only those that stand still."""
-
-# Port scanners and half-open handshakes are no errors of ours; what fails in our handlers we log ourselves.
-_quiet = logging.getLogger("legacy_ws.websockets")
-_quiet.setLevel(logging.CRITICAL)
 
 
 def _utc_now() -> datetime:
@@ -54,12 +54,15 @@ def _utc_now() -> datetime:
 class LegacyServer:
     """The legacy monitoring server. Use as ``async with``; ``port`` is the bound one when 0 was asked for.
 
-    ``token`` is the secret of ``/link``. At most ``max_events`` are retained for replay, and ``max_queue`` events wait
-    for one client. For ``fill_seconds`` after the start requests for history wait for the collector's link to bring
-    it; "from now on", answered before that, would soon mean "from the beginning". Web pages may connect from this
-    machine, from the server's own address, and from the ``origins`` (``https://host[:port]``, or ``null`` for files);
-    programs send no Origin.
-    Raises PortTaken on entry.
+    Every dialect is served on ``port`` under its own path, and wherever ``mounts`` puts it besides. ``token`` is the secret
+    of ``/link``, ``stream_token`` that of dialects that want one. At most ``max_events`` are retained for replay, and
+    ``max_queue`` messages wait for one client. For ``fill_seconds`` after the start requests for history wait for so many
+    ``links`` (of collectors, of what applications push, of alerts) to bring it; "from now on", answered before that, would
+    soon mean "from the beginning". Web pages may connect from this machine, from the server's own address, and from the
+    ``origins`` (``https://host[:port]``, or ``null`` for files); programs send no Origin. A peer that is silent for
+    ``ping_seconds`` after a ping is given up. Container logs come from the links, unless ``logs`` is another source of
+    them. Without ``export_dir`` there are no exports. ``polling_report`` is the collecting process's status file, for
+    ``GET /health/polling``. Raises PortTaken and InvalidMount on entry.
     """
 
     def __init__(
@@ -68,69 +71,101 @@ class LegacyServer:
         token: str,
         host: str = "127.0.0.1",
         port: int = 8001,
+        mounts: Sequence[Mount] = (),
+        stream_token: str | None = None,
+        container_prefix: str = "",
         max_events: int = 20_000,
         max_queue: int = 1_000,
+        max_clients: int = 10_000,
         fill_seconds: float = 0.0,
+        links: int = 1,
         origins: Collection[str] = (),
+        export_dir: Path | None = None,
+        logs: LogSource | None = None,
+        ping_seconds: float = PING_SECONDS,
+        polling_report: Path | None = None,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self.hub = Hub(
+            [make() for make in catalogue(container_prefix).values()],
             now=now,
             max_events=max_events,
             max_queue=max_queue,
             clock_started=now(),
             await_history=fill_seconds > 0,
         )
+        self.hub.on_export = self._export
+        self.hub.on_logs = self._logs
+        self.name = "legacy"
+        self.polling_report = polling_report
+        self.host = host
+        self.port = port
+        self.mounts = tuple(mounts)
         self._fill_seconds = fill_seconds
-        self._origins = frozenset(origins)
-        self._fill_deadline: asyncio.TimerHandle | None = None
-        self._token = token.encode()
-        self._host = host
-        self._port = port
+        self._links_to_fill = links
+        self._max_queue = max_queue
+        self._now = now
+        self._exports = ExportDesk(export_dir)
+        self._handshake = Handshake(
+            self,
+            self._exports,
+            link_token=token,
+            stream_token=stream_token,
+            origins=origins,
+            max_clients=max_clients,
+        )
+        self._linked_interest = LinkedInterest(self.hub.watchers)
+        self._linked_logs = LinkedLogs()
+        self._log_source = logs or self._linked_logs
+        self._desk: LogDesk | None = None
+        self._exporting: set[Client] = set()
         self._links: set[ServerConnection] = set()
-        self._server: Server | None = None
-
-    @property
-    def port(self) -> int:
-        """The port that is listened on."""
-        return self._port
+        self._refilled: set[ServerConnection] = set()
+        """The links that have sent all they retain."""
+        self._listeners = Listeners(self._serve, self._handshake, ping_seconds=ping_seconds)
+        self._running: asyncio.Task[None] | None = None
+        self._tasks: asyncio.TaskGroup | None = None
 
     @property
     def url(self) -> str:
         """The address of the dashboards' endpoint."""
-        return f"ws://{self._authority}{DASHBOARD}"
+        return self.url_of("/ws")
 
     @property
     def link_url(self) -> str:
         """The address of the collector's endpoint."""
-        return f"ws://{self._authority}{LINK}"
+        return self.url_of(LINK_PATH)
+
+    def url_of(self, path: str) -> str:
+        """Return the address of a path on the server's own port."""
+        return f"ws://{authority(self.host, self.port)}{path}"
 
     @property
-    def _authority(self) -> str:
-        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+    def clients(self) -> int:
+        """Clients connected now."""
+        return self.hub.clients
+
+    def needs_token(self, dialect: str) -> bool:
+        """Tell whether a dialect's peers have to show a token."""
+        return self.hub.needs_token(dialect)
+
+    def health(self) -> Mapping[str, Any]:
+        """Return how the server is doing, for ``GET /health``."""
+        return self.hub.health()
+
+    async def metrics(self) -> Iterable[Metric]:
+        """Return the same for ``GET /metrics``."""
+        return metrics.of_server(self.hub.health())
 
     async def __aenter__(self) -> Self:
+        ready = asyncio.Event()
+        self._running = asyncio.create_task(self._run(ready))  # awaited by drain
+        await ready.wait()
         try:
-            self._server = await serve(
-                self._connection,
-                self._host,
-                self._port,
-                process_request=self._request,
-                compression=None,  # would cost more than the network it saves on a local link
-                max_size=MAX_MESSAGE_BYTES,
-                ping_interval=_PING_SECONDS,
-                ping_timeout=_PING_SECONDS,
-                close_timeout=_CLOSE_SECONDS,
-                server_header="crossfade-legacy",
-                logger=_quiet,
-            )
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise PortTaken(self._host, self._port) from error
+            await self._listen_everywhere()
+        except BaseException:
+            await self.drain()
             raise
-        self._port = next(iter(self._server.sockets)).getsockname()[1]
-        if self._fill_seconds > 0:
-            self._fill_deadline = asyncio.get_running_loop().call_later(self._fill_seconds, self.hub.filled)
         return self
 
     async def __aexit__(
@@ -138,147 +173,168 @@ class LegacyServer:
     ) -> None:
         await self.drain()
 
+    async def _run(self, ready: asyncio.Event) -> None:
+        """Own every task that belongs to no connection, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._tasks = group
+            self._desk = LogDesk(self._log_source, group, self.hub.give_up)
+            for room in self.hub.rooms.values():
+                if room.dialect.tick_seconds is not None:
+                    group.create_task(self._tick(room, room.dialect.tick_seconds))
+            if self._fill_seconds > 0:
+                group.create_task(self._fill_in_time())
+            ready.set()
+            await asyncio.Event().wait()
+
+    async def _tick(self, room: Room, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + seconds
+        while True:
+            await asyncio.sleep(due - loop.time())
+            try:
+                self.hub.tick(room)
+            except Exception:  # one dialect's error must not stop the others' clocks
+                log.exception("tick_failed", dialect=room.dialect.name)
+            due = max(due + seconds, loop.time())  # after a stall once, not as often as was missed
+
+    async def _fill_in_time(self) -> None:
+        await asyncio.sleep(self._fill_seconds)
+        self.hub.filled()
+
+    # Listening
+
+    async def _listen_everywhere(self) -> None:
+        own = {room.dialect.path: name for name, room in self.hub.rooms.items()} | {LINK_PATH: LINK}
+        elsewhere = placed(self.mounts, self.host, self.hub.rooms, {(self.host, self.port): own})
+        self.port = await self._listeners.open(self.host, self.port, own, "the legacy server", "--port")
+        await self._listeners.open_places(elsewhere, "--mount")
+
     async def drain(self) -> None:
         """Stop listening, stop the links, let clients have what is queued for them, and close; safe to call twice."""
-        if self._server is None:
-            return
-        server, self._server = self._server, None
-        if self._fill_deadline:
-            self._fill_deadline.cancel()
-        server.close(close_connections=False)
-        await _close_all(self._links)
+        self._listeners.stop()
+        await close_all(self._links)
+        await self._listeners.close(self.hub.drained)
+        running, self._running = self._running, None
+        if running is not None:
+            running.cancel()
+            await asyncio.wait({running})
+
+    async def _serve(self, connection: Connection, what: str) -> None:
+        await (self._serve_link(connection) if what == LINK else self._serve_client(connection, what))
+
+    # Clients
+
+    async def _serve_client(self, connection: Connection, dialect: str) -> None:
+        client = self.hub.attach(dialect, SocketPipe(connection))
         try:
-            async with asyncio.timeout(_DRAIN_SECONDS):
-                await self.hub.drained()
-        except TimeoutError:
-            log.warning(
-                "clients_left_behind", detail="some clients had not read everything when the server stopped"
-            )
-        await _close_all(set(server.connections))
-        await server.wait_closed()
-
-    # Handshake
-
-    def _request(self, connection: ServerConnection, request: Request) -> Response | None:
-        match request.path.partition("?")[0]:
-            case "/ws":
-                return self._admit(connection, request)
-            case "/link":
-                return self._authorize(connection, request)
-            case "/health":
-                return _response(HTTPStatus.OK, "application/json", orjson.dumps(self.hub.health()))
-            case path:
-                line = f"no {path[:100]!r} here: {DASHBOARD} for dashboards, {LINK} for the collector, {HEALTH}\n"
-                return _response(
-                    HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", line.encode(errors="replace")
-                )
-
-    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Refuse pages of strangers: a browser lets any page open a WebSocket to this machine (RFC 6455, 10.2)."""
-        origin = request.headers.get("Origin")
-        if origin is None or origin in self._origins:
-            return None
-        host = urlsplit(origin).hostname or ""
-        own = urlsplit(f"//{request.headers.get('Host', '')}").hostname
-        # A name that equals our own proves nothing: its owner can point it here (DNS rebinding). An address does.
-        address = _address(host)
-        if host == "localhost" or (address is not None and (address.is_loopback or host == own)):
-            return None
-        log.warning("origin_refused", peer=connection.remote_address, origin=origin[:200])
-        line = f"pages from {origin[:100]!r} may not connect; start the server with --origin to let them\n"
-        return _response(HTTPStatus.FORBIDDEN, "text/plain; charset=utf-8", line.encode(errors="replace"))
-
-    def _authorize(self, connection: ServerConnection, request: Request) -> Response | None:
-        given = request.headers.get_all("Authorization")
-        wanted = b"Bearer " + self._token
-        if len(given) == 1 and hmac.compare_digest(given[0].encode(errors="surrogateescape"), wanted):
-            return None
-        log.warning("link_refused", peer=connection.remote_address, detail="missing or wrong token")
-        line = b"the link needs 'Authorization: Bearer TOKEN' with the token of legacy/link.token\n"
-        return _response(HTTPStatus.UNAUTHORIZED, "text/plain; charset=utf-8", line)
-
-    async def _connection(self, connection: ServerConnection) -> None:
-        path = connection.request.path.partition("?")[0] if connection.request else ""
-        try:
-            await (self._serve_link(connection) if path == LINK else self._serve_dashboard(connection))
-        except* ConnectionClosed:
-            pass  # the ordinary end of a connection
-        except* Exception:
-            log.exception("connection_failed", path=path, peer=connection.remote_address)
-            raise
-
-    # Dashboards
-
-    async def _serve_dashboard(self, connection: ServerConnection) -> None:
-        client = self.hub.attach()
-        try:
-            async with asyncio.TaskGroup() as group:
-                # The first of them to end raises ConnectionClosed, and the group ends the others.
-                group.create_task(self._write(connection, client))
-                group.create_task(self._close_when_slow(connection, client))
-                group.create_task(self._read(connection, client))
+            await converse(connection, self.hub, client)
         finally:
-            self.hub.detach(client)
+            self._exporting.discard(client)
+            if self._desk is not None:
+                self._desk.forget(client)
 
-    async def _write(self, connection: ServerConnection, client: Client) -> None:
-        traffic = self.hub.measured.traffic
-        while True:
-            message = await client.outgoing()
-            await connection.send(message, text=True)
-            traffic.messages_sent += 1
-            traffic.bytes_sent += len(message)
+    def _logs(self, client: Client, ask: AskLogs | EndLogs) -> None:
+        if self._desk is None:
+            return
+        match ask:
+            case AskLogs():
+                self._desk.subscribe(client, ask)
+            case EndLogs(container):
+                self._desk.unsubscribe(client, container)
 
-    async def _close_when_slow(self, connection: ServerConnection, client: Client) -> None:
-        await client.too_slow.wait()
-        log.warning("slow_client_closed", peer=connection.remote_address, waiting=client.waiting)
-        await connection.close(
-            _TRY_AGAIN_LATER, "too slow: the queue of events ran full; reconnect and resume"
-        )
+    # Exports
 
-    async def _read(self, connection: ServerConnection, client: Client) -> None:
-        while True:
-            data = await connection.recv()
-            self.hub.measured.traffic.messages_received += 1
-            if isinstance(data, bytes):
-                self.hub.refuse(client, "binary message; this server understands JSON text")
-            else:
-                try:
-                    self.hub.handle(client, dashboard.decode_client(data))
-                except MalformedMessage as error:
-                    self.hub.refuse(client, error.reason)
-            await client.room()
+    def _export(self, client: Client, ask: AskExport) -> None:
+        if client in self._exporting:
+            client.outbox.answer(ask.failed("your last export is still being written"))
+        elif self._tasks is not None:
+            self._exporting.add(client)
+            self._tasks.create_task(self._write_export(client, ask))
+
+    async def _write_export(self, client: Client, ask: AskExport) -> None:
+        try:
+            message = ask.write(await self._exports.write(self.hub.events(ask), self._now()))
+        except ExportFailed as error:
+            message = ask.failed(error.reason)
+        except Exception:  # as above: the task is one of a group
+            log.exception("export_failed")
+            message = ask.failed("the export failed")
+        finally:
+            self._exporting.discard(client)
+        client.outbox.answer(message)
 
     # The link
 
     async def _serve_link(self, connection: ServerConnection) -> None:
         self._links.add(connection)
         self.hub.links += 1
-        self.hub.measured.traffic.links += 1
+        self.hub.measured.traffic.link_connections += 1
         log.info("link_connected", peer=connection.remote_address)
+        logs = LogLink()
+        asking = [asyncio.create_task(self._ask_for_logs(connection, logs))]  # awaited below
         try:
             await connection.send(link.encode(link.Heads(self.hub.ring.heads())), text=True)
             while True:
-                answer = await self._take_frame(await connection.recv())
-                await connection.send(link.encode(answer), text=True)
+                answer = await self._take_frame(connection, await connection.recv(), logs, asking)
+                if answer is not None:
+                    await connection.send(link.encode(answer), text=True)
         finally:
             self._links.discard(connection)
+            self._refilled.discard(connection)
             self.hub.links -= 1
+            self.hub.link_figures.pop(connection, None)
+            self._linked_logs.gone(logs)
+            for task in asking:
+                task.cancel()
+            await asyncio.wait(asking)
             log.info("link_gone", peer=connection.remote_address)
 
-    async def _take_frame(self, data: str | bytes) -> link.LinkMessage:
+    @staticmethod
+    async def _ask_for_logs(connection: ServerConnection, logs: LogLink) -> None:
+        with contextlib.suppress(ConnectionClosed):  # the reading side says so
+            while True:
+                await connection.send(link.encode(await logs.asks.get()), text=True)
+
+    async def _tell_watched(self, connection: ServerConnection) -> None:
+        with contextlib.suppress(ConnectionClosed):  # as above
+            await self._linked_interest.tell(connection)
+
+    async def _take_frame(
+        self,
+        connection: ServerConnection,
+        data: str | bytes,
+        logs: LogLink,
+        tasks: list[asyncio.Task[None]],
+    ) -> link.LinkMessage | None:
+        """Take what a link sends; return the answer, if there is one. ``tasks`` end with the link."""
         try:
             frame = link.decode(data)
         except MalformedMessage as error:
             log.warning("link_frame_refused", reason=error.reason)
             return link.LinkError(error.reason)
-        if not isinstance(frame, link.Events):
-            return link.LinkError(f"a link sends events, not {type(frame).__name__.lower()}")
+        match frame:
+            case link.Events():
+                if frame.figures is not None:
+                    self.hub.link_figures[connection] = frame.figures
+                return await self._take_events(connection, frame)
+            case OfferLogs(device):
+                self._linked_logs.offered(device, logs)
+            case LogLines() | LogFailed():
+                logs.answered(frame)
+            case link.AskWatched() if len(tasks) == 1:
+                tasks.append(asyncio.create_task(self._tell_watched(connection)))
+            case _:
+                return link.LinkError(f"a link sends events and logs, not {type(frame).__name__.lower()}")
+        return None
+
+    async def _take_events(self, connection: ServerConnection, frame: link.Events) -> link.Ack:
         traffic = self.hub.measured.traffic
         before = traffic.rejected_events
         traffic.rejected_events += len(frame.rejected)
-        for start in range(0, len(frame.events), link.MAX_EVENTS):
-            self.hub.take(frame.events[start : start + link.MAX_EVENTS], history=frame.history)
-            await self._let_clients_read()
+        at_once = max(1, min(link.MAX_EVENTS, self._max_queue // 2))
+        for start in range(0, len(frame.events), at_once):
+            self.hub.take(frame.events[start : start + at_once], history=frame.history)
+            await let_clients_read(self.hub)
         if traffic.rejected_events > before:
             log.error(
                 "events_rejected",
@@ -287,36 +343,9 @@ class LegacyServer:
                 reason=frame.rejected[0] if frame.rejected else "nested too deeply for a message",
             )
         if not frame.more:
-            self.hub.filled(frame.heads)
+            self._refilled.add(connection)
+            if len(self._refilled) >= self._links_to_fill:
+                self.hub.filled(frame.heads)
+            elif frame.heads is not None:
+                self.hub.ring.adopt(frame.heads)
         return link.Ack(frame.position)
-
-    async def _let_clients_read(self) -> None:
-        await asyncio.sleep(0)  # every client that reads empties its queue in this one turn of the loop
-        with contextlib.suppress(TimeoutError):  # who has still not read runs full, and is closed for it
-            async with asyncio.timeout(_PAUSE_SECONDS):
-                await self.hub.caught_up()
-
-
-def _address(host: str) -> IPv4Address | IPv6Address | None:
-    try:
-        return ip_address(host)
-    except ValueError:
-        return None
-
-
-def _response(status: HTTPStatus, content_type: str, body: bytes) -> Response:
-    headers = Headers(
-        {
-            "Content-Type": content_type,
-            "Content-Length": str(len(body)),
-            "Connection": "close",
-            "Cache-Control": "no-store",
-        }
-    )
-    return Response(status.value, status.phrase, headers, body)
-
-
-async def _close_all(connections: set[ServerConnection]) -> None:
-    async with asyncio.TaskGroup() as group:
-        for connection in list(connections):
-            group.create_task(connection.close(_GOING_AWAY, "the server is stopping"))

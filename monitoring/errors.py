@@ -7,11 +7,18 @@
     ├── InvalidTopic       a topic nobody could have meant (our caller's mistake)
     ├── InvalidCursor      a cursor that cannot be read
     ├── InvalidFlags       a flag file that was refused, with the line
+    ├── InvalidRollout     a rollout's state that makes no sense, or a command that is not possible in it
+    ├── InvalidDevice      a device that cannot be meant
+    ├── InvalidDeviceFile  a file of devices that was refused, with every line to blame
+    ├── LogsUnavailable    a container's log cannot be read (in monitoring.logs)
+    ├── ControlError       a container could not be started, stopped or restarted (in monitoring.control)
     ├── Unreachable        a backend that cannot be reached now; trying again may help
     └── Refused            a backend that answered no (key, permission, schema); trying again will not help
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class MonitoringError(Exception):
@@ -50,6 +57,23 @@ class InvalidFlags(MonitoringError):  # noqa: N818
         self.line = line
 
 
+class InvalidDevice(MonitoringError):  # noqa: N818
+    """A device that cannot be meant. ``field`` is the one to blame, or empty."""
+
+    def __init__(self, reason: str, field: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.field = field
+
+
+class InvalidDeviceFile(MonitoringError):  # noqa: N818
+    """A file of devices that was refused whole. ``problems`` are (line, what is wrong there); lines count from 1."""
+
+    def __init__(self, problems: Sequence[tuple[int, str]]) -> None:
+        super().__init__("; ".join(f"line {line}: {reason}" if line else reason for line, reason in problems))
+        self.problems = problems
+
+
 class Unreachable(MonitoringError):  # noqa: N818
     """A backend that cannot be reached now."""
 
@@ -67,3 +91,7 @@ class Refused(MonitoringError):  # noqa: N818
         self.backend = backend
         self.reason = reason
         self.hint = hint
+
+
+class InvalidRollout(MonitoringError):  # noqa: N818
+    """A rollout's state, policy or journal that makes no sense, or a command that is not possible in its state."""

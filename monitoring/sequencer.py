@@ -6,7 +6,8 @@ becomes an explicit Gap, and the held events go out. Duplicates are dropped and 
 
 How epochs follow each other: the first event of an epoch names the last position of the epoch before. A reader that
 stands exactly there goes on; a reader that stands before it has a hole; so a change of owner is never mistaken for
-one, and never hides one.
+one, and never hides one. When the owner before lost its lease without letting go of it, the event says so, and is held
+like a hole: history may have more of the epoch before by then, and after that comes a Gap without an end.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from monitoring.cursor import Cursor
-from monitoring.events import BEGINNING, Event, Position, StreamId
+from monitoring.events import BEGINNING, UNIDENTIFIED_EPOCH, Event, Position, StreamId
 from monitoring.service import Gap
+
+_NOT_DRAINED = "the owner before lost its lease: what it had not yet delivered is lost"
 
 
 @dataclass(slots=True)
@@ -31,6 +34,8 @@ class Sequencer:
 
     ``since`` is what the client has. At most ``max_held`` early events are kept over all streams; beyond that they
     are dropped and counted, which loses nothing: the hole stays open and ``fill`` brings them from history.
+    Positions are all it knows, so it takes identified events only and raises ValueError for any other
+    (`monitoring.overlap` is for those).
     """
 
     def __init__(self, since: Mapping[StreamId, Position] | None = None, *, max_held: int = 20_000) -> None:
@@ -50,6 +55,16 @@ class Sequencer:
         )
 
     @property
+    def waiting(self) -> bool:
+        """Whether events are held because something before them is missing."""
+        return self._held > 0
+
+    @property
+    def room(self) -> int:
+        """How many more early events can be held without any being dropped."""
+        return max(0, self._max_held - self._held)
+
+    @property
     def holes(self) -> Cursor:
         """The streams with held events that cannot go out yet, at the position after which history is needed."""
         return Cursor({name: stream.position for name, stream in self._streams.items() if stream.held})
@@ -61,9 +76,14 @@ class Sequencer:
 
     def offer(self, event: Event) -> list[Event]:
         """Take an event as it came in, from any source; return what can be delivered now, in order."""
+        _check(event)
         stream = self._streams.get(event.stream)
         if stream is None:
             stream = self._streams[event.stream] = _Stream(BEGINNING, new=True)
+        epoch, seq = stream.position
+        if event.epoch == epoch and event.seq == seq + 1 and not stream.held:  # nearly every event
+            stream.position, stream.new = Position(epoch, event.seq), False
+            return [event]
         if event.position <= stream.position or event.position in stream.held:
             self.duplicates += 1
             return []
@@ -85,13 +105,14 @@ class Sequencer:
         """Take the history of one stream: all that is retained after its position, in order, without omissions.
 
         ``upto`` is the stream's head at the moment the history was read, when the history reaches that far: what is
-        missing before it is gone, and is told as a Gap. Returns what can be delivered now.
+        missing before it, and is not held either, is gone, and is told as a Gap. Returns what can be delivered now.
         """
         stream = self._streams.get(name)
         if stream is None:
             stream = self._streams[name] = _Stream(BEGINNING, new=True)
         out: list[Event | Gap] = []
-        for event in history:
+        for event in self._with_held(stream, history, upto):
+            _check(event)
             if event.position <= stream.position:
                 self.duplicates += 1
                 continue
@@ -108,6 +129,32 @@ class Sequencer:
         self._discard_passed(stream)
         out += self._release(stream)
         return out
+
+    def settle(self, passed: Mapping[StreamId, Position]) -> list[Event | Gap]:
+        """Take what is held up to these positions as history: whoever has passed them will not fill the holes."""
+        out: list[Event | Gap] = []
+        for name in list(self._streams):
+            held = self._streams[name].held
+            last = passed.get(name, BEGINNING)
+            out += self.fill(name, [held[position] for position in sorted(held) if position <= last])
+        return out
+
+    @staticmethod
+    def _with_held(stream: _Stream, history: Iterable[Event], upto: Position | None) -> Iterable[Event]:
+        """Return history with what other sources brought of its holes; of a new stream it is the beginning."""
+        if not stream.held:
+            return history
+        found = {event.position: event for event in history}
+        first = min(found, default=BEGINNING) if stream.new else BEGINNING
+        last = max(upto or BEGINNING, max(found, default=BEGINNING))
+        found |= {at: event for at, event in stream.held.items() if first <= at <= last and at not in found}
+        return [found[at] for at in sorted(found)]
+
+    def forget_held(self) -> None:
+        """Drop what is held: whoever brought it begins anew at the cursor, and brings it again."""
+        for stream in self._streams.values():
+            stream.held.clear()
+        self._held = 0
 
     def _release(self, stream: _Stream) -> list[Event]:
         """Take held events that now follow on."""
@@ -132,11 +179,22 @@ class Sequencer:
             self.duplicates += 1
 
 
+def _check(event: Event) -> None:
+    if event.epoch == UNIDENTIFIED_EPOCH:
+        raise ValueError(f"an event of {event.stream} without identity has no place in a sequence")
+
+
 def _follows(event: Event, position: Position) -> bool:
-    """Tell whether the event is the very next one after the position."""
+    """Tell whether nothing that anybody has lies between the position and the event.
+
+    A reader may stand past the position that a new epoch names as the last of the one before: its owner died before
+    one path had caught up with the other.
+    """
     if event.epoch == position.epoch:
         return event.seq == position.seq + 1
-    return event.epoch > position.epoch and event.previous == position
+    if event.epoch < position.epoch or event.previous is None or event.previous > position:
+        return False
+    return event.follows_drained
 
 
 def _gaps(stream: StreamId, position: Position, event: Event) -> list[Gap]:
@@ -144,7 +202,11 @@ def _gaps(stream: StreamId, position: Position, event: Event) -> list[Gap]:
     if event.epoch == position.epoch:
         return [Gap(stream, event.epoch, position.seq + 1, event.seq - 1)]
     if event.previous is not None:
-        return _gaps_upto(stream, position, event.previous)
+        gaps = _gaps_upto(stream, position, event.previous)
+        last = max(position, event.previous)
+        if not event.follows_drained and last > BEGINNING:
+            gaps.append(Gap(stream, last.epoch, last.seq + 1, None, reason=_NOT_DRAINED))
+        return gaps
     return _gaps_upto(stream, position, Position(event.epoch, event.seq - 1))
 
 

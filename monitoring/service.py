@@ -14,20 +14,21 @@ from typing import Protocol
 
 from monitoring.cursor import Cursor
 from monitoring.events import Event, StreamId
+from monitoring.fingerprint import EXACT, Likeness
 from monitoring.subscription import Subscription
 from monitoring.topics import Topic
 
 
 class Backend(StrEnum):
-    """The two paths an event can take to a client."""
+    """Where a client's events come from: one of the two that push, or polling of the query service over HTTP."""
 
     LEGACY = "legacy"
     SUPABASE = "supabase"
+    POLLING = "polling"
 
-    @property
-    def other(self) -> Backend:
-        """The backend that is not this one."""
-        return Backend.SUPABASE if self is Backend.LEGACY else Backend.LEGACY
+
+PUSHING = (Backend.LEGACY, Backend.SUPABASE)
+"""The control and the candidate of the migration: the two that are compared."""
 
 
 class Status(StrEnum):
@@ -43,7 +44,9 @@ class Status(StrEnum):
 class Gap:
     """Events that this client will never get: history is gone. Positions are inclusive.
 
-    ``to_seq`` is None when the end of the epoch is unknown (its last events and their heads are both gone).
+    ``to_seq`` is None when the end of the epoch is unknown: its last events and their heads are both gone, or its owner
+    lost the lease and nobody knows what it still had. In epoch 0, of a feed without identities, a gap is of unknown
+    extent: something may be missing from here on, or nothing.
     """
 
     stream: StreamId
@@ -55,7 +58,12 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """The client's feed went from one backend to another, without loss and without doubles."""
+    """The client's feed went from one route to another: the record of that decision.
+
+    ``seconds`` is the time from opening the new feed to closing the old one, ``overlap_seconds`` the part of it in
+    which the new one was live already; ``duplicates_dropped`` is what both brought. ``polled`` are the categories
+    that are polled from now on. Nothing was lost, unless a Gap was told just before.
+    """
 
     from_backend: Backend
     to_backend: Backend
@@ -63,6 +71,8 @@ class Moved:
     at: datetime
     seconds: float
     duplicates_dropped: int
+    overlap_seconds: float = 0.0
+    polled: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +90,16 @@ Item = Event | Gap | Moved | MoveAbandoned
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a backend can promise. Servers without ids promise less."""
+    """What a backend can promise. Servers without ids promise less.
+
+    Without ``identity`` events stand in epoch 0 at provisional positions and are recognised by ``likeness`` alone.
+    Without ``resume`` a feed begins now, whatever the cursor; what happened while it was away, and what its server
+    does not remember, is told as a Gap of unknown extent (epoch 0, ``to_seq`` None).
+    """
 
     identity: bool = True
     resume: bool = True
+    likeness: Likeness = EXACT
 
 
 @dataclass(frozen=True, slots=True)

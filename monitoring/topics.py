@@ -64,3 +64,24 @@ def parse_topics(texts: Iterable[str]) -> frozenset[Topic]:
 def selects(topics: Iterable[Topic], stream: StreamId) -> bool:
     """Tell whether any of the topics selects the stream."""
     return any(topic.matches(stream) for topic in topics)
+
+
+class Selection:
+    """The streams that topics select, none meaning everything; ``stream in selection`` remembers its answers.
+
+    For whoever asks with every event: of a hundred topics the look costs more than all else that is done with it.
+    """
+
+    _MOST = 10_000  # answers kept; a peer that invents streams cannot grow us
+
+    def __init__(self, topics: Iterable[Topic]) -> None:
+        self.topics = frozenset(topics) or frozenset({GLOBAL})
+        self._answers: dict[StreamId, bool] = {}
+
+    def __contains__(self, stream: StreamId) -> bool:
+        answer = self._answers.get(stream)
+        if answer is None:
+            if len(self._answers) >= self._MOST:
+                self._answers.clear()
+            answer = self._answers[stream] = selects(self.topics, stream)
+        return answer

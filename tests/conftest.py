@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -17,13 +18,19 @@ import pytest
 from embedded.keys import Keys, load_or_create, sign
 from embedded.migrations import apply_migrations
 from embedded.postgres import Postgres
+from tests.control_process import ControlProcess
 from tests.e2e.installation import Installation
+from tests.query_process import QueryProcess
 
 ROOT = Path(__file__).parent.parent
 
 # A shared machine is now and then slow; how long an example takes is not what these tests are about.
+# Whoever works on Crossfade searches further with each run; CI judges a change by the same examples each time.
 hypothesis.settings.register_profile("crossfade", deadline=None)
-hypothesis.settings.load_profile("crossfade")
+hypothesis.settings.register_profile(
+    "crossfade-ci", deadline=None, derandomize=True, database=None, print_blob=True
+)
+hypothesis.settings.load_profile("crossfade-ci" if os.environ.get("CI") else "crossfade")
 
 
 @dataclass
@@ -91,11 +98,37 @@ def embedded_supabase(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embe
 
 
 @pytest.fixture(scope="session")
+def query_process(
+    embedded_supabase: EmbeddedSupabase, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[QueryProcess]:
+    """The query service over the embedded Supabase; whoever ends it starts it again."""
+    flags = tmp_path_factory.mktemp("flags") / "flags.yaml"
+    flags.write_text((ROOT / "flags.yaml").read_text())
+    postgres = embedded_supabase.postgres
+    started = QueryProcess(postgres.data_dir, postgres.dsn("authenticator"), flags)
+    try:
+        yield started
+    finally:
+        started.stop()
+
+
+@pytest.fixture(scope="session")
+def control_process(embedded_supabase: EmbeddedSupabase) -> Iterator[ControlProcess]:
+    """The control service over the embedded Supabase; whoever ends it starts it again."""
+    postgres = embedded_supabase.postgres
+    started = ControlProcess(postgres.data_dir, postgres.dsn("authenticator"))
+    try:
+        yield started
+    finally:
+        started.stop()
+
+
+@pytest.fixture(scope="session")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """An installation with everything but the dashboard and Docker."""
     made = Installation(tmp_path_factory.mktemp("installation"))
     try:
-        made.start("--without", "dashboard", "--no-docker")
+        made.start("--without", "dashboard", "--no-docker", "--with", "control")
         yield made
     finally:
         made.remove()

@@ -10,19 +10,46 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import AliasChoices
 
 from crossfade.settings import Settings
 from tests.e2e.installation import Installation
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHELL = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
+DEVICES = "tests/e2e/test_devices.py, with a real sshd"
+PROJECT = "tests/e2e/test_a_project_of_ones_own.py, with a database that is not ours"
+CONTROL = "tests/e2e/test_control.py, with the page's own agent.yaml"
 ELSEWHERE = {
+    "crossfade agent --check": CONTROL,
+    "crossfade agent --name web-1": CONTROL,
+    "crossfade commands agents": CONTROL,
+    "crossfade commands submit web-1 disk-usage path=/tmp --key first-look --wait": CONTROL,
+    "crossfade commands list": CONTROL,
+    "crossfade commands list --agent web-1 --state succeeded --format json": CONTROL,
+    "crossfade devices add web-1 monitor@web-1.example --key-file ~/.ssh/crossfade": DEVICES,
+    "crossfade watch --topic devices.web-1 --for 8s": DEVICES,
+    'crossfade devices edit web-1 --system-interval 2s --description "the shop"': DEVICES,
+    "crossfade devices test web-1": DEVICES,
+    "crossfade devices test web-1 --format json": DEVICES,
+    "crossfade devices remove web-1": DEVICES,
+    "crossfade devices import devices.yaml --dry-run": DEVICES,
+    "crossfade devices import devices.yaml": DEVICES,
+    "crossfade init --dry-run": PROJECT,
+    "crossfade init --yes --user viewer=ann@example.com": PROJECT,
+    "crossfade uninit --dry-run": PROJECT,
+    "crossfade uninit --yes": PROJECT,
     "make run": "tests/e2e/test_make_run.py",
     "make test": "what runs this",
     "source .venv/bin/activate": "these tests run from the environment",
+    "crossfade validate report last --format html --out report.html": "tests/e2e/test_validation.py",
+    "crossfade validate replay recording": "tests/e2e/test_validation.py: after the recording has ended",
+    "crossfade validate selftest recording": "tests/e2e/test_validation.py: after the recording has ended",
+    "crossfade validate compare old.jsonl new.jsonl --key order.id --stream host --time ts": "tests/e2e/test_validation.py",
 }
 """Commands that are not run here, and where they are."""
 
@@ -57,6 +84,51 @@ def test_every_command_in_the_documentation_works(installation: Installation) ->
         assert process.returncode == 0, f"{line}\n{out}{err}"
 
 
+def programs(*, pushing: bool) -> list[str]:
+    """Return the programs of all pages: those that push events, or those that print them."""
+    blocks = {block for page in PAGES for block in PYTHON.findall(page.read_text())}
+    return sorted(block for block in blocks if ("import push" in block) == pushing)
+
+
+@pytest.mark.e2e
+@pytest.mark.xdist_group("e2e")
+@pytest.mark.parametrize("program", programs(pushing=True))
+def test_every_program_in_the_documentation_that_pushes_ends_with_everything_kept(
+    installation: Installation, program: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=installation.directory,
+        env=installation.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+
+
+@pytest.mark.e2e
+@pytest.mark.xdist_group("e2e")
+@pytest.mark.parametrize("program", programs(pushing=False))
+def test_every_program_in_the_documentation_prints_events(installation: Installation, program: str) -> None:
+    running = subprocess.Popen(
+        [sys.executable, "-u", "-c", program],
+        cwd=installation.directory,
+        env=installation.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout is not None
+    try:
+        lines = [running.stdout.readline() for _ in range(2)]
+    finally:
+        running.terminate()
+        _, err = running.communicate(timeout=30)
+    assert all("e2e/system" in line for line in lines), err
+
+
 def test_nothing_is_excused_that_no_page_has() -> None:
     assert set(ELSEWHERE) <= set(commands())
 
@@ -70,9 +142,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_setting_is_documented() -> None:
     page = (ROOT / "docs/settings.md").read_text()
-    hosted = {"supabase_url": "SUPABASE_URL", "supabase_key": "SUPABASE_KEY", "database_url": "DATABASE_URL"}
-    for name in Settings.model_fields:
-        variable = hosted.get(name, f"CROSSFADE_{name.upper()}")
+    for name, field in Settings.model_fields.items():
+        alias = field.validation_alias
+        variable = str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"CROSSFADE_{name.upper()}"
         assert f"| `{variable}` |" in page, f"docs/settings.md does not name {variable}"
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from monitoring.events import Position, StreamId
-from monitoring.service import Backend
+from monitoring.service import PUSHING, Backend
 
 if TYPE_CHECKING:
     from monitoring.events import Event
@@ -69,6 +69,9 @@ FINDINGS = tuple(outcome for outcome in Outcome if outcome not in {Outcome.MATCH
 """The classes that make a run fail."""
 
 
+SIDES = PUSHING
+"""The sides in the order in which the alignment numbers them."""
+
 MISSED_BY = {
     Backend.LEGACY: (Outcome.MISSING_LEGACY, Outcome.MISSING_BOTH),
     Backend.SUPABASE: (Outcome.MISSING_SUPABASE, Outcome.MISSING_BOTH),
@@ -85,11 +88,12 @@ class Difference:
     actual: str
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What was decided about an event; ``replaces`` names the class it was in before, when this revises it.
 
-    ``opened_at`` is when the event was first seen, in seconds of the caller's monotonic clock.
+    ``opened_at`` is when the event was first seen, in seconds of the caller's monotonic clock. ``events`` events of one
+    stream that matched, first seen within a second, are one decision: the last one has the key. ``passed`` are paths at
+    which a rule let a difference pass.
     """
 
     key: Key
@@ -97,6 +101,8 @@ class Decision:
     opened_at: float
     details: tuple[str, ...] = ()
     replaces: Outcome | None = None
+    events: int = 1
+    passed: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from validation.errors import InconsistentResult
+from validation import statistics
+from validation.clients import ClientsResult
+from validation.errors import InconsistentResult, InvalidFigures
 from validation.observation import FINDINGS, Outcome
+from validation.verdict import EXIT_CODES, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,26 +18,10 @@ if TYPE_CHECKING:
     from monitoring.service import Backend
     from validation.latency import LatencyFigures
     from validation.observation import SideFigures
+    from validation.rules import Rules
+    from validation.states import StateResult
+    from validation.statistics import Evidence, Standard
     from validation.tally import Sample
-
-
-class Verdict(StrEnum):
-    """What a run says. Only PASS is a yes."""
-
-    PASS = "PASS"  # noqa: S105 - a verdict
-    FAIL = "FAIL"
-    INCONCLUSIVE = "INCONCLUSIVE"
-    NO_DATA = "NO_DATA"
-    ERROR = "ERROR"
-
-
-EXIT_CODES: Mapping[Verdict, int] = {
-    Verdict.PASS: 0,
-    Verdict.FAIL: 1,
-    Verdict.ERROR: 2,
-    Verdict.INCONCLUSIVE: 3,
-    Verdict.NO_DATA: 4,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +30,17 @@ class Thresholds:
 
     min_decided: int = 10
     min_coverage: float = 0.99
+    rule_out: float | None = None
+    """The share of findings that must be ruled out, with 95 % confidence at any look; None asks for none."""
+
+    def __post_init__(self) -> None:
+        if self.rule_out is not None and not 0 < self.rule_out < 1:
+            raise InvalidFigures(f"the share to rule out must be between 0 and 1, got {self.rule_out:g}")
+        if self.min_decided < 1 or not 0 < self.min_coverage <= 1:
+            raise InvalidFigures(
+                "a PASS needs at least 1 decided event and a coverage above 0 and of at most 1; got "
+                f"{self.min_decided} and {self.min_coverage:g}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +49,17 @@ class Conditions:
 
     errors: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+    """What was found besides the classes of events."""
 
 
 @dataclass(frozen=True, slots=True)
 class SideResult:
-    """One side in figures. ``latency`` is from the event's own time to its delivery."""
+    """One side in figures. ``latency`` is from the event's own time to its delivery; ``histogram`` has (seconds, how many)."""
 
     figures: SideFigures
     latency: LatencyFigures
+    histogram: tuple[tuple[float, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +82,24 @@ class Result:
     thresholds: Thresholds
     grace_seconds: float
     suspended: bool
+    streams: Mapping[str, Mapping[Outcome, int]]
+    timeline: tuple[tuple[float, Mapping[Outcome, int]], ...]
+    """(seconds since the start, counts) of each interval of ``timeline_seconds`` that has any."""
+    timeline_seconds: float
+    evidence: Mapping[str, Evidence]
+    """By class of findings, and of all of them together (``any``)."""
+    standard: Standard
+    passed: Mapping[str, int]
+    """How often a rule let a difference pass, by path."""
+    rules: Rules
+    noise: float | None
+    """The share of events that two subscriptions of the legacy server disagreed about; None without a second one."""
+    skew: LatencyFigures
+    """How much later than its first sighting an event was delivered."""
+    clients: ClientsResult = field(default_factory=ClientsResult)
+    """What clients saw, compared with what was published."""
+    states: StateResult | None = None
+    """The snapshots of both sides, compared at the end; None when they were not."""
 
     def __post_init__(self) -> None:
         check_sum(self.counts, published=self.published, pending=self.pending)
@@ -104,10 +121,10 @@ class Result:
 
     @property
     def upper_bound(self) -> float | None:
-        """With no finding: the rate of findings that is excluded with 95 % confidence (rule of three, ln 20 / N)."""
+        """With no finding: the share of findings that is ruled out with 95 % confidence, valid at any look."""
         if self.findings or not self.decided:
             return None
-        return min(1.0, math.log(20) / self.decided)
+        return statistics.upper_bound(0, self.decided, self.standard)
 
     @property
     def exit_code(self) -> int:
@@ -147,7 +164,10 @@ def judge(
     """
     if conditions.errors:
         return Verdict.ERROR, conditions.errors
-    findings = tuple(f"{counts[outcome]} {outcome}" for outcome in FINDINGS if counts[outcome])
+    findings = (
+        *(f"{counts[outcome]} {outcome}" for outcome in FINDINGS if counts[outcome]),
+        *conditions.findings,
+    )
     if findings:
         return Verdict.FAIL, (*findings, *conditions.doubts)
     doubts = list(conditions.doubts)
@@ -160,6 +180,11 @@ def judge(
     if published and decided / published < thresholds.min_coverage:
         doubts.append(
             f"{decided / published:.1%} of the events were decided, {thresholds.min_coverage:.0%} are needed"
+        )
+    bound = statistics.upper_bound(0, decided)
+    if thresholds.rule_out is not None and (bound is None or bound > thresholds.rule_out):
+        doubts.append(
+            f"0 of {decided} rules out {bound or 1:.3%} (95 %, valid at any look), {thresholds.rule_out:.3%} is asked"
         )
     if doubts:
         return Verdict.INCONCLUSIVE, tuple(doubts)

@@ -14,24 +14,34 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from monitoring.errors import MonitoringError
 from monitoring.events import Event, format_time
-from monitoring.service import Backend, Gap
-from monitoring.topics import GLOBAL, Topic, selects
+from monitoring.service import PUSHING, Backend, Gap
+from monitoring.topics import Selection, parse_topics
 from validation.errors import TruthUnreadable, ValidationError
-from validation.session import RawRepeats, Session
+from validation.repeats import RawRepeats
+from validation.session import Session
+from validation.state_taking import take_states
+from validation.terms import Resumption, Terms
+from validation.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
     from monitoring.cursor import Cursor
     from monitoring.events import Position, StreamId
-    from monitoring.service import Item, MonitoringService
+    from monitoring.service import Item, MonitoringService, Snapshot
     from monitoring.subscription import Subscription
-    from validation.alignment import Limits
-    from validation.result import Result, Thresholds
+    from validation.clients import Report
+    from validation.frames import Frame
+    from validation.result import Result
 
     Taps = Mapping[Backend, Subscription[Item]]
 
 _BATCH = 500
+_ON_THE_WAY = 2_000
+"""Events before the window that a server without ids may still deliver in it."""
+
+_CLIENTS_SECONDS = 1.0
+"""How often clients' reports are looked at."""
 
 _T = TypeVar("_T")
 
@@ -67,7 +77,9 @@ def utc_now() -> datetime:
 class LiveComparison:
     """Compares two backends live, once: use an object for one ``run`` or one ``follow``.
 
-    Give ``on_raw(side)`` to the adapter of each side when it is made, to have repeats on the wire counted too.
+    ``note`` is handed everything that goes into the comparison (`validation.session.replay` makes the same result of it);
+    with ``resume`` it goes on where an earlier one stood. Give ``on_raw(side)`` to the adapter of each side when it is made, to have repeats on the wire counted too.
+    ``clients`` returns what all clients that live report now; it is called each second and has to be quick.
     ``tick_seconds`` is how often the truth is read and decisions are made; ``start_seconds`` how long the taps may
     take to become live.
     """
@@ -76,21 +88,27 @@ class LiveComparison:
         self,
         truth: Truth,
         *,
-        topics: Collection[Topic] = (GLOBAL,),
-        limits: Limits | None = None,
-        thresholds: Thresholds | None = None,
+        terms: Terms | None = None,
+        note: Callable[[Frame], None] | None = None,
+        resume: Resumption | None = None,
+        clients: Callable[[], Iterable[Report]] | None = None,
         tick_seconds: float = 0.2,
         start_seconds: float = 15.0,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._truth = truth
-        self._topics = tuple(topics)
-        self._limits = limits
-        self._thresholds = thresholds
+        self._terms = terms or Terms()
+        self._topics = parse_topics(self._terms.topics)
+        self._selection = Selection(self._topics)
+        self._known_heads: dict[StreamId, Position] = {}
+        self._note = note
+        self._resume = resume
+        self._clients = clients
+        self._clients_due = 0.0
         self._tick_seconds = tick_seconds
         self._start_seconds = start_seconds
         self._now = now
-        self._raw = {side: RawRepeats() for side in Backend}
+        self._raw = {side: RawRepeats() for side in PUSHING}
         self._session: Session | None = None
         self._place = 0
         self._errors: list[str] = []
@@ -105,17 +123,39 @@ class LiveComparison:
         """End the run now; its result is still made, and says that it was ended early."""
         self._ended.set()
 
-    async def run(self, services: Mapping[Backend, MonitoringService], seconds: float) -> Result:
-        """Compare for ``seconds``, then wait out the grace, and return the result. Does not close the services."""
-        async with self._tapped(services) as taps:
+    async def run(
+        self,
+        services: Mapping[Backend, MonitoringService],
+        seconds: float | None,
+        *,
+        until_pass: bool = False,
+        noise: MonitoringService | None = None,
+        states: bool = True,
+    ) -> Result:
+        """Compare for ``seconds`` (None: until stopped), then wait out the grace, and return the result.
+
+        With ``until_pass`` it ends as soon as it passes, or has found something. ``noise`` is a second connection to
+        the legacy server. With ``states`` the snapshots of both are compared at the end, unless it was ended early. Does
+        not close the services.
+        """
+        async with self._tapped(services, noise) as taps:
             started_at = self._now()
             doubts: tuple[str, ...] = ()
             try:
-                doubts = await self._run(taps, seconds)
+                doubts = await self._run(taps, seconds, until_pass=until_pass)
+                if states and self._session is not None and not self._errors and not doubts:
+                    await self._compare_states(self._session, services)
             except TruthUnreadable as error:
                 self._fail(str(error))
-            session = self._session or Session({}, started_at)
-            return session.result(self._ended_at or self._now(), errors=tuple(self._errors), doubts=doubts)
+            at = asyncio.get_running_loop().time()
+            session = self._session or Session({}, started_at, at=at, terms=self._terms, note=self._note)
+            ended_at = self._ended_at or self._now()
+            return session.result(ended_at, at=at, errors=tuple(self._errors), doubts=doubts)
+
+    @property
+    def session(self) -> Session | None:
+        """The comparison as it stands; None until both sides have been live."""
+        return self._session
 
     async def follow(
         self,
@@ -123,6 +163,7 @@ class LiveComparison:
         publish: Callable[[dict[str, Any]], Awaitable[None]],
         *,
         every_seconds: float = 2.0,
+        noise: MonitoringService | None = None,
     ) -> NoReturn:
         """Compare until cancelled and hand a summary as plain JSON to ``publish`` every ``every_seconds``.
 
@@ -130,7 +171,7 @@ class LiveComparison:
         last ten minutes too, with the keys of `report.to_json`. Raises ComparisonFailed, also after ``stop``;
         ``publish`` should not raise.
         """
-        async with self._tapped(services) as taps:
+        async with self._tapped(services, noise) as taps:
             try:
                 await self._follow(taps, publish, every_seconds)
             except TruthUnreadable as error:
@@ -138,16 +179,27 @@ class LiveComparison:
         raise ComparisonFailed("; ".join(self._errors) or "stopped by its owner")
 
     @asynccontextmanager
-    async def _tapped(self, services: Mapping[Backend, MonitoringService]) -> AsyncIterator[Taps]:
+    async def _tapped(
+        self, services: Mapping[Backend, MonitoringService], noise: MonitoringService | None = None
+    ) -> AsyncIterator[Taps]:
         """Subscribe to both sides and take in what they deliver, for as long as the context lasts."""
+        if (
+            self._resume is not None
+        ):  # what the backends kept meanwhile is delivered as if nothing had happened
+            self._begin(self._resume.cursor)
+        since = self._resume.cursor if self._resume is not None else None
         async with AsyncExitStack() as stack:
             taps = {
-                side: await stack.enter_async_context(services[side].subscribe(self._topics))
-                for side in Backend
+                side: await stack.enter_async_context(services[side].subscribe(self._topics, since))
+                for side in PUSHING
             }
+            sources = [(side, tap, 0) for side, tap in taps.items()]
+            if noise is not None:
+                second = await stack.enter_async_context(noise.subscribe(self._topics))
+                sources.append((Backend.LEGACY, second, 1))
             # No TaskGroup: up to Python 3.12 one whose child fails as its parent is cancelled forgets the cancellation,
             # and a comparison that was told to stop would go on with an ExceptionGroup instead.
-            pumps = [asyncio.ensure_future(self._pump(side, tap)) for side, tap in taps.items()]
+            pumps = [asyncio.ensure_future(self._pump(*source)) for source in sources]
             for pump in pumps:
                 pump.add_done_callback(lambda _: self._ended.set())
             try:
@@ -160,7 +212,7 @@ class LiveComparison:
                 if not pump.cancelled():
                     pump.result()  # what no side should do is raised as it is
 
-    async def _run(self, taps: Taps, seconds: float) -> tuple[str, ...]:
+    async def _run(self, taps: Taps, seconds: float | None, *, until_pass: bool) -> tuple[str, ...]:
         """Compare, and return what casts doubt on the result."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._start_seconds
@@ -171,22 +223,45 @@ class LiveComparison:
         if not _all_live(taps):
             late = (side for side, tap in taps.items() if not tap.live)
             return tuple(f"{side} was not live within {self._start_seconds:g} s" for side in late)
-        session = self._begin()
+        session = self._session or self._begin()
         started = loop.time()
-        while (left := started + seconds - loop.time()) > 0 and not self._ended.is_set():
+        settled = False
+        while not self._ended.is_set() and not settled:
+            left = self._tick_seconds if seconds is None else started + seconds - loop.time()
+            if left <= 0:
+                break
             await self._pause(min(left, self._tick_seconds))
             self._read_truth(session)
             self._tick(session, taps)
+            settled = until_pass and session.standing() in {Verdict.PASS, Verdict.FAIL}
         early, lasted = self._ended.is_set(), loop.time() - started
         self._ended_at = self._now()
         if not self._errors:
-            session.alignment.finish(self._heads())
+            session.finish(self._heads(), loop.time())
             self._read_truth(session)
-        drained = loop.time() + 2 * session.alignment.limits.grace_cap_seconds
+        drained = loop.time() + 2 * self._terms.limits.grace_cap_seconds
         while session.alignment.open and not self._errors and loop.time() < drained:
             await asyncio.sleep(self._tick_seconds)
+            if self._terms.likeness is not None:  # a tap may be ahead of it, also after the end
+                self._read_truth(session)
             self._tick(session, taps)
-        return (f"stopped after {lasted:.1f} of {seconds:g} s",) if early else ()
+        planned = "" if seconds is None else f" of {seconds:g}"
+        return (f"stopped after {lasted:.1f}{planned} s",) if early else ()
+
+    async def _compare_states(self, session: Session, services: Mapping[Backend, MonitoringService]) -> None:
+        """Compare the states that both sides would begin a client with."""
+        loop = asyncio.get_running_loop()
+        if self._terms.likeness is not None:
+            session.end_states(
+                loop.time(), "those of a server without ids have no positions to compare them at"
+            )
+            return
+
+        def take(legacy: Snapshot, supabase: Snapshot) -> bool:
+            return session.compare_states(legacy, supabase, loop.time())
+
+        problem = await take_states(services, self._topics, take)
+        session.end_states(loop.time(), problem)
 
     async def _follow(
         self, taps: Taps, publish: Callable[[dict[str, Any]], Awaitable[None]], every_seconds: float
@@ -210,18 +285,18 @@ class LiveComparison:
             return {**head, "live": {str(side): tap.live for side, tap in taps.items()}}
         return {**head, **session.rolling(asyncio.get_running_loop().time(), self._now())}
 
-    async def _pump(self, side: Backend, tap: Subscription[Item]) -> None:
+    async def _pump(self, side: Backend, tap: Subscription[Item], number: int) -> None:
         """Take what a side delivers until its subscription ends, which it never should."""
         try:
             async for item in tap:
                 if self._session is None:
                     continue  # published before the window: both sides were not live yet
+                at = asyncio.get_running_loop().time()
                 if isinstance(item, Event):
                     latency = (self._now() - item.occurred_at).total_seconds()
-                    at = asyncio.get_running_loop().time()
-                    self._session.alignment.observe(side, item, at, latency)
+                    self._session.deliver(side, item, at, latency, number)
                 elif isinstance(item, Gap):
-                    self._session.gap(side)
+                    self._session.gap(side, at)
             self._fail(f"the subscription to {side} ended by itself")
         except MonitoringError as error:
             self._fail(str(error))
@@ -238,18 +313,31 @@ class LiveComparison:
         except TimeoutError:
             pass
 
-    def _begin(self) -> Session:
+    def _begin(self, start: Cursor | None = None) -> Session:
         """Open the window at the truth's heads. No await: nothing can be delivered between reading and opening."""
-        self._place = _consulted(self._truth.position)  # before the heads: what is read twice is dropped
+        # Before the heads: what is read twice is dropped. What is matched by its contents begins with what may still be
+        # on its way to a tap.
+        before = 0 if self._terms.likeness is None else _ON_THE_WAY
+        self._place = 0 if start is not None else max(0, _consulted(self._truth.position) - before)
         self._session = Session(
-            self._heads(), self._now(), limits=self._limits, thresholds=self._thresholds, raw=self._raw
+            self._heads() if start is None else start,
+            self._now(),
+            at=asyncio.get_running_loop().time(),
+            terms=self._terms,
+            raw=self._raw,
+            note=self._note,
+            evidence=self._resume.evidence if self._resume is not None else None,
         )
         return self._session
 
     def _tick(self, session: Session, taps: Taps) -> None:
+        at = asyncio.get_running_loop().time()
         for side, tap in taps.items():
-            session.set_live(side, live=tap.live)
-        session.decide(asyncio.get_running_loop().time())
+            session.set_live(side, at, live=tap.live)
+        if self._clients is not None and at >= self._clients_due:
+            self._clients_due = at + _CLIENTS_SECONDS
+            session.report(self._clients(), at)
+        session.decide(at)
 
     def _read_truth(self, session: Session) -> None:
         now = asyncio.get_running_loop().time()
@@ -257,16 +345,17 @@ class LiveComparison:
         upto = _consulted(self._truth.position)
         while batch := _consulted(partial(self._truth.read, self._place, _BATCH, upto)):
             for _, event in batch:
-                if selects(self._topics, event.stream):
-                    session.alignment.publish(event, now)
+                if event.stream in self._selection:
+                    session.publish(event, now)
             self._place = batch[-1][0]
         self._place = upto
-        for stream, head in heads.items():
-            session.alignment.publish_upto(stream, head, now)
+        if heads != self._known_heads:
+            self._known_heads = heads
+            session.publish_upto(heads, now)
 
     def _heads(self) -> dict[StreamId, Position]:
         heads = _consulted(self._truth.heads)
-        return {stream: head for stream, head in heads.items() if selects(self._topics, stream)}
+        return {stream: head for stream, head in heads.items() if stream in self._selection}
 
 
 def _all_live(taps: Taps) -> bool:

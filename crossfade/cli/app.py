@@ -12,6 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from adapters.errors import AdapterError
+from alerting.errors import AlertingError
 from crossfade.cli.options import Format, FormatOption, debugging
 from crossfade.cli.output import discard_output, print_json
 from crossfade.errors import CrossfadeError
@@ -25,7 +26,15 @@ if TYPE_CHECKING:
 
 _MISUSE = (InvalidTopic, InvalidCursor)
 """Mistakes of the caller that other packages find; the command line's own say their exit status themselves."""
-_OURS = (AdapterError, CrossfadeError, EmbeddedError, LegacyError, MonitoringError, ValidationError)
+_OURS = (
+    AdapterError,
+    AlertingError,
+    CrossfadeError,
+    EmbeddedError,
+    LegacyError,
+    MonitoringError,
+    ValidationError,
+)
 
 app = typer.Typer(
     name="crossfade",
@@ -64,12 +73,32 @@ def _version() -> str:
 _MODULES = {
     "up": "up",
     "stop": "up",
+    "serve": "serve",
+    "logs": "logs",
     "status": "status",
     "watch": "watch",
+    "moves": "moves",
+    "devices": "devices",
+    "containers": "containers",
+    "agent": "agent",
+    "commands": "commands",
     "flags": "flags",
+    "stages": "stages",
+    "rollout": "rollout",
+    "capacity": "capacity",
+    "token": "token",
+    "users": "users",
+    "keys": "keys",
+    "alerts": "alerts",
+    "projects": "projects",
+    "export": "export",
     "validate": "validate",
+    "checks": "checks",
     "doctor": "doctor",
+    "init": "init",
+    "uninit": "init",
     "supabase": "supabase",
+    "legacy": "legacy",
 }
 """Command -> its module in this package."""
 

@@ -93,7 +93,7 @@ class LineDisplay:
         """Say when the flag file is refused, once for each reason, and when it is good again."""
         if set(plan.parts) <= set(EMBEDDED):
             return  # a Supabase alone has no clients of ours to route
-        self._flags = self._flags or open_flags(plan.data, plan.flags)
+        self._flags = self._flags or open_flags(plan.data, plan.flags, plan.settings.switches)
         current = self._flags.refresh()
         before, self._problem = self._problem, self._flags.problem()
         if self._problem == before:
@@ -118,7 +118,7 @@ class TableDisplay:
 
     def begun(self, plan: Plan) -> None:
         """Begin to draw."""
-        self._flags = open_flags(plan.data, plan.flags)
+        self._flags = open_flags(plan.data, plan.flags, plan.settings.switches)
         self._guarded(self._live.start)
 
     def changed(self, part: Part) -> None:
@@ -205,6 +205,8 @@ def _events(report: dict[str, Any] | None) -> str:
 def _parity(report: dict[str, Any] | None) -> str:
     if not report:
         return ""
+    if report.get("state") == "idle":
+        return f"parity    {report.get('reason', '')}"
     if report.get("state") != "comparing":
         return "parity    waiting for both backends"
     counts = {name: count for name, count in report.get("counts", {}).items() if count}
@@ -212,7 +214,9 @@ def _parity(report: dict[str, Any] | None) -> str:
         ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
         or "nothing decided yet"
     )
-    return f"parity    {told}, {report.get('pending', 0)} pending"
+    seen = report.get("clients") or {}
+    clients = f"; {seen['differ']} of {seen['blocks']} blocks of clients differ" if seen.get("blocks") else ""
+    return f"parity    {told}, {report.get('pending', 0)} pending{clients}"
 
 
 def _flag_line(flags: FlagFile | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,14 +14,16 @@ import typer
 from docker.errors import DockerException
 from rich.console import Console
 
-from collectors.docker import reason_of
-from crossfade import packaged
+from collectors.docker_connection import reason_of
+from crossfade import logs, packaged
 from crossfade.addresses import require_free
-from crossfade.checks import Check, ask_hosted, check_flags, check_parts, query
+from crossfade.checks import Check, ask_hosted, check_flags, check_foreign, check_parts
 from crossfade.cli.options import DataDirOption, Format, FormatOption, wiring
 from crossfade.cli.output import print_json
 from crossfade.cli.status import table
 from crossfade.errors import CrossfadeError
+from crossfade.foreign import foreign_server
+from crossfade.hosted.proving import follow, look
 from crossfade.paths import unusable
 from crossfade.plan import PARTS, flags_file, known_addresses, running_state
 from crossfade.wiring import open_flags
@@ -28,7 +31,7 @@ from embedded.errors import EmbeddedError
 from embedded.postgres_install import find_install
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Iterator
 
     from crossfade.paths import DataDir
     from crossfade.settings import Settings
@@ -40,6 +43,7 @@ _DOCKER_SECONDS = 3
 def doctor(data_dir: DataDirOption = None, format_: FormatOption = Format.TEXT) -> None:
     """Look at ports, database, Docker, disk and flags, and say what to do; exit 1 when something is in the way."""
     wired = wiring(data_dir)
+    logs.to_stderr(logging.ERROR)  # what matters of a connection is a check's detail
     checks = list(_examine(wired.data, wired.settings))
     good = all(check.ok or check.note for check in checks)
     if format_ is Format.JSON:
@@ -56,6 +60,7 @@ def _examine(data: DataDir, settings: Settings) -> Iterator[Check]:
         yield from asyncio.run(check_parts(data, settings))
     else:
         yield from _ports(data, settings)
+        yield from _foreign(settings)
         yield _flags(data, settings)
         yield from _database(settings)
     yield _docker()
@@ -98,6 +103,8 @@ def _ports(data: DataDir, settings: Settings) -> Iterator[Check]:
     for listener in known_addresses(data, settings).listeners(PARTS):
         if settings.hosted and listener.part in {"realtime", "postgres"}:
             continue
+        if settings.legacy_url is not None and listener.part.startswith("legacy"):
+            continue
         try:
             require_free(listener)
         except CrossfadeError as error:
@@ -113,11 +120,23 @@ def _ports(data: DataDir, settings: Settings) -> Iterator[Check]:
             yield Check(f"port of {listener.part}", ok=True, detail="free", address=listener.address)
 
 
+def _foreign(settings: Settings) -> Iterator[Check]:
+    foreign = foreign_server(settings)
+    if foreign is None:
+        return
+    try:
+        foreign.load()
+    except CrossfadeError as error:
+        yield Check("legacy", ok=False, detail=str(error), address=foreign.shown)
+    else:
+        yield asyncio.run(check_foreign(foreign))
+
+
 def _flags(data: DataDir, settings: Settings) -> Check:
     path = flags_file(data, settings)
     if not path.exists() and path.parent == data.root:
         return Check("flags", ok=True, detail=f"will be made by crossfade up{data.option}", address=str(path))
-    return check_flags(open_flags(data, path))
+    return check_flags(open_flags(data, path, settings.switches))
 
 
 def _database(settings: Settings) -> Iterator[Check]:
@@ -135,16 +154,22 @@ def _database(settings: Settings) -> Iterator[Check]:
     except CrossfadeError as error:
         yield Check("settings", ok=False, detail=str(error))
         return
-    database = settings.database_url
-    for name, variables, ask in (
-        ("supabase", ("SUPABASE_URL", "SUPABASE_KEY"), ask_hosted(settings)),
-        ("database", ("DATABASE_URL",), query(database.get_secret_value() if database else "")),
-    ):
-        try:
-            yield Check(name, ok=True, detail=asyncio.run(ask))
-        except Exception as error:  # noqa: BLE001 - drivers raise what they like; each failure is a finding
-            reason = " ".join(str(error).split()) or type(error).__name__
-            yield Check(name, ok=False, detail=reason, advice=f"check {' and '.join(variables)}")
+    try:
+        yield from asyncio.run(look(settings))
+    except CrossfadeError as error:
+        yield Check("database", ok=False, detail=str(error))
+    answers = asyncio.run(_asked("supabase", ask_hosted(settings)))
+    yield answers
+    if answers.ok:  # else it would take half a minute to say the same again
+        yield asyncio.run(_asked("realtime", follow(settings)))
+
+
+async def _asked(name: str, question: Awaitable[str]) -> Check:
+    try:
+        return Check(name, ok=True, detail=await question)
+    except Exception as error:  # noqa: BLE001 - drivers raise what they like; each failure is a finding
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return Check(name, ok=False, detail=reason, advice="check SUPABASE_URL and SUPABASE_KEY")
 
 
 def _docker() -> Check:

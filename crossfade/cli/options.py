@@ -13,6 +13,7 @@ from crossfade.durations import parse_duration
 from crossfade.paths import DataDir
 from crossfade.settings import Settings, load_settings
 from crossfade.wiring import Wiring
+from embedded.habits import UnknownHabit, habits
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -49,6 +50,24 @@ FlagsOption = Annotated[
     Path | None,
     typer.Option("--flags", metavar="PATH", help="The flag file. (default: flags.yaml)", show_default=False),
 ]
+
+
+def _habit(text: str) -> str:
+    try:
+        habits([text])
+    except UnknownHabit as error:
+        raise typer.BadParameter(str(error)) from None
+    return text
+
+
+def habit_option(listed: str) -> Any:
+    """Return the option for the real server's habits; `listed` says which there are."""
+    return typer.Option(
+        "--habit",
+        metavar="NAME",
+        parser=_habit,
+        help=f"For tests: let the embedded Supabase do what the real one does worse; repeat for more. {listed}.",
+    )
 
 
 def port_option(name: str, what: str, default: int) -> Any:

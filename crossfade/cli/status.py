@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from crossfade import logs
 from crossfade.checks import Check, check_parts
 from crossfade.cli.options import DataDirOption, Format, FormatOption, wiring
 from crossfade.cli.output import print_json
+from crossfade.durations import format_seconds
+from crossfade.paths import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 def status(data_dir: DataDirOption = None, format_: FormatOption = Format.TEXT) -> None:
     """Check every part by using it; exit 0 only when all are healthy."""
     wired = wiring(data_dir)
+    logs.to_stderr(logging.ERROR)  # what matters of a connection is a check's detail
     checks = asyncio.run(check_parts(wired.data, wired.settings))
     healthy = all(check.ok for check in checks)
+    report = read_json(wired.data.run / "collect.json") or {}
+    collectors = report.get("collectors", {}) if report.get("running") else {}
     if format_ is Format.JSON:
-        print_json({"healthy": healthy, "checks": [check.to_json() for check in checks]})
+        told = [check.to_json() for check in checks]
+        print_json({"healthy": healthy, "checks": told, "collectors": collectors})
     else:
         Console().print(table(checks))
+        if collectors:
+            Console().print()
+            Console().print(collectors_table(collectors, datetime.now(UTC)))
     raise typer.Exit(0 if healthy else 1)
 
 
@@ -45,4 +57,28 @@ def table(checks: Sequence[Check]) -> Table:
         )
         detail = check.detail if check.ok or not check.advice else f"{check.detail}; {check.advice}"
         drawn.add_row(check.name, mark, Text(check.address), Text(detail))
+    return drawn
+
+
+def collectors_table(collectors: Mapping[str, Mapping[str, Any]], now: datetime) -> Table:
+    """Return how each collector's readings go, from its report."""
+    drawn = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("collector", "every", "last success"):
+        drawn.add_column(column, overflow="fold")
+    counts = ("read", "failed", "timed_out", "late", "skipped")
+    for column in counts:
+        drawn.add_column(column.replace("_", " "), justify="right")
+    for column in ("status", "last error"):
+        drawn.add_column(column, overflow="fold")
+    for name, ticks in collectors.items():
+        last, error = ticks.get("last_success"), ticks.get("last_error")
+        ago = (now - datetime.fromisoformat(last)).total_seconds() if last else None
+        drawn.add_row(
+            Text(name),
+            f"{ticks.get('interval_seconds') or 0:g} s",
+            Text("never", "yellow") if ago is None else f"{format_seconds(ago)} ago",
+            *(str(ticks.get(count, 0)) for count in counts),
+            Text(str(ticks.get("status") or "")),
+            Text(str(error or ""), "red"),
+        )
     return drawn

@@ -19,7 +19,7 @@ from rich.table import Table
 from crossfade import packaged, running
 from crossfade.checks import check_parts
 from crossfade.cli.display import LineDisplay
-from crossfade.cli.options import DataDirOption, port_option, settings_with
+from crossfade.cli.options import DataDirOption, habit_option, port_option, settings_with
 from crossfade.cli.options import data_dir as directory_of
 from crossfade.cli.output import print_json
 from crossfade.cli.up import stop_holder
@@ -29,6 +29,7 @@ from crossfade.paths import DataDir, read_json
 from crossfade.plan import EMBEDDED, Addresses, Plan, flags_file, known_addresses, running_state
 from crossfade.supervisor.model import State
 from crossfade.wiring import embedded_keys
+from embedded.habits import HABITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +46,9 @@ _HostOption = Annotated[
 ]
 _ApiPort = Annotated[int | None, port_option("supabase", "the API", 54321)]
 _DatabasePort = Annotated[int | None, port_option("database", "PostgreSQL", 54322)]
+_HabitOption = Annotated[
+    list[str] | None, habit_option("; ".join(f"{name}: {effect}" for name, effect in HABITS.items()))
+]
 _SignupOption = Annotated[bool, typer.Option("--enable-signup", help="Let anybody sign up (off by default).")]
 
 
@@ -63,8 +67,12 @@ def start(
     port_supabase: _ApiPort = None,
     port_database: _DatabasePort = None,
     enable_signup: _SignupOption = False,
+    habit: _HabitOption = None,
 ) -> None:
-    """Start it in the background and apply ./supabase/migrations; crossfade supabase stop ends it."""
+    """Start it in the background; crossfade supabase stop ends it.
+
+    Applies ./supabase/migrations, and fills a new database from ./supabase/seed.sql (or as config.toml says).
+    """
     settings = _settings(data_dir, host, port_supabase, port_database)
     data = directory_of(settings)
     data.create()
@@ -79,6 +87,7 @@ def start(
         *("--host", addresses.host, "--port-supabase", str(addresses.port_supabase)),
         *("--port-database", str(addresses.port_database)),
         *(("--enable-signup",) if enable_signup else ()),
+        *(part for name in habit or () for part in ("--habit", name)),
     ]
     with log.open("wb") as output:
         child = subprocess.Popen(  # noqa: S603 - ourselves
@@ -116,11 +125,13 @@ def run(
     port_supabase: _ApiPort = None,
     port_database: _DatabasePort = None,
     enable_signup: _SignupOption = False,
+    habit: _HabitOption = None,
 ) -> None:
     """Run it in the foreground; what ``start`` puts into the background."""
     settings = _settings(data_dir, host, port_supabase, port_database)
     data = directory_of(settings)
-    own = Path.cwd() / "supabase" / "migrations"
+    project = Path.cwd() / "supabase"
+    own = project / "migrations"
     migrations = (own,) if own.is_dir() and not own.samefile(packaged.migrations()) else ()
     plan = Plan(
         data=data,
@@ -129,7 +140,9 @@ def run(
         parts=EMBEDDED,
         flags=flags_file(data, settings),
         migrations=migrations,
+        project=project,
         signup=enable_signup,
+        habits=tuple(habit or ()),
     )
     running.run(plan, LineDisplay(typer.echo), what=_WHAT)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 import sys
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,20 +16,19 @@ from adapters.flag_file import POLL_SECONDS
 from crossfade import logs
 from crossfade.cli.options import DataDirOption, FlagsOption, ForOption, wiring
 from crossfade.cli.output import discard_output, print_json
-from crossfade.errors import NotRunning
+from crossfade.client import Client, Events
+from crossfade.errors import NotRunning, UsageError
 from crossfade.flag_summary import summarize
 from crossfade.plan import running_state
 from crossfade.verify import DeliveryCheck
 from monitoring.events import Event, to_json
-from monitoring.service import Backend, Gap, Item, MonitoringService, MoveAbandoned, Moved, Status
+from monitoring.service import Backend, MoveAbandoned, Moved, Status
 from monitoring.topics import parse_topics
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from adapters.flag_file import FlagFile
-    from crossfade.wiring import Wiring
-    from monitoring.subscription import Subscription
+    from crossfade.elsewhere import Elsewhere
+    from crossfade.settings import Settings
 
 _SLOW_SECONDS = 2.0
 
@@ -40,6 +39,7 @@ class Choice(StrEnum):
     AUTO = "auto"
     LEGACY = "legacy"
     SUPABASE = "supabase"
+    POLLING = "polling"
 
 
 def watch(
@@ -57,6 +57,14 @@ def watch(
             metavar="ID", help="Client id. (default: one per user and data directory)", show_default=False
         ),
     ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The query service of another machine, http://HOST:8000; CROSSFADE_ACCESS_TOKEN is the token.",
+            show_default=False,
+        ),
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Exit 1 when an event is missing or double.")
     ] = False,
@@ -65,8 +73,8 @@ def watch(
 ) -> None:
     """Print events as JSON lines; what else happens goes to stderr."""
     wired = wiring(data_dir, flags)
-    topics = parse_topics(topic or ())
-    if not wired.settings.hosted and running_state(wired.data) is None:
+    parse_topics(topic or ())  # a mistake is told before anything is connected
+    if at is None and not wired.settings.hosted and running_state(wired.data) is None:
         raise NotRunning(f"nothing runs on {wired.data.root}; start crossfade up, or name its --data-dir")
     logs.to_stderr(logging.ERROR)  # what matters of the connection is told below
     check = DeliveryCheck()
@@ -76,12 +84,15 @@ def watch(
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        watched = wired.flags() if backend is Choice.AUTO else None
-        async with (
-            _service(wired, backend, client, watched) as service,
-            service.subscribe(topics) as subscription,
-        ):
-            await _follow(service, subscription, watched, check, stop, seconds)
+        pinned = None if backend is Choice.AUTO else Backend(backend.value)
+        flags = wired.flags() if at is None else None
+        opener = (
+            partial(wired.connect_router, client, backend=pinned, flags=flags)
+            if at is None
+            else partial(_elsewhere(at, wired.settings).connect_router, client, backend=pinned)
+        )
+        async with Client(opener, _tell_move) as service, service.subscribe(*topic or ()) as events:
+            await _follow(service, events, flags if pinned is None else None, check, stop, seconds)
 
     try:
         asyncio.run(run())
@@ -95,36 +106,29 @@ def watch(
             raise typer.Exit(1)
 
 
-@contextlib.asynccontextmanager
-async def _service(
-    wired: Wiring, backend: Choice, client: str | None, flags: FlagFile | None
-) -> AsyncIterator[MonitoringService]:
-    if backend is Choice.AUTO:
-        async with wired.connect_router(client or wired.client_id(), flags=flags) as router:
-            yield router
-        return
-    service = wired.connect_backend(Backend(backend.value))
-    try:
-        yield service
-    finally:
-        await service.close()
+def _elsewhere(url: str, settings: Settings) -> Elsewhere:
+    from crossfade.elsewhere import Elsewhere  # noqa: PLC0415 - it imports every driver
+
+    if settings.access_token is None:
+        raise UsageError("CROSSFADE_ACCESS_TOKEN is not set; make a token there with crossfade token NAME")
+    return Elsewhere(url, settings.access_token.get_secret_value())
 
 
 async def _follow(
-    service: MonitoringService,
-    subscription: Subscription[Item],
+    service: Client,
+    events: Events,
     flags: FlagFile | None,
     check: DeliveryCheck,
     stop: asyncio.Event,
     seconds: float | None,
 ) -> None:
     """Print until told to stop, or for some seconds from the moment the feed is live."""
-    reading = asyncio.ensure_future(_read(subscription, check))
+    reading = asyncio.ensure_future(_read(events, check))
     stopping = asyncio.ensure_future(stop.wait())
     tellers = [asyncio.ensure_future(_tell(service))]
     if flags is not None:
         tellers.append(asyncio.ensure_future(_tell_flags(flags)))
-    live = asyncio.ensure_future(subscription.wait_live())
+    live = asyncio.ensure_future(events.wait_live())
     tasks = {reading, stopping, *tellers, live}
     try:
         # A backend that never answers must not make --for wait for ever.
@@ -145,25 +149,28 @@ async def _follow(
             telling.result()
 
 
-async def _read(subscription: Subscription[Item], check: DeliveryCheck) -> None:
-    async for item in subscription:
+async def _read(events: Events, check: DeliveryCheck) -> None:
+    async for item in events:
         check.take(item)
-        match item:
-            case Event():
-                print_json(to_json(item), indent=False)
-            case Gap():
-                upto = "an unknown end" if item.to_seq is None else item.to_seq
-                _say(f"gap: {item.stream} epoch {item.epoch} from {item.from_seq} to {upto}: {item.reason}")
-            case Moved():
-                dropped = f", {item.duplicates_dropped} doubles dropped" if item.duplicates_dropped else ""
-                _say(
-                    f"moved: {item.from_backend} to {item.to_backend} in {item.seconds:.2f} s: {item.reason}{dropped}"
-                )
-            case MoveAbandoned():
-                _say(f"move abandoned: {item.from_backend} to {item.to_backend}: {item.reason}")
+        if isinstance(item, Event):
+            print_json(to_json(item), indent=False)
+        else:
+            upto = "an unknown end" if item.to_seq is None else item.to_seq
+            _say(f"gap: {item.stream} epoch {item.epoch} from {item.from_seq} to {upto}: {item.reason}")
 
 
-async def _tell(service: MonitoringService) -> None:
+def _tell_move(item: Moved | MoveAbandoned) -> None:
+    if isinstance(item, MoveAbandoned):
+        _say(f"move abandoned: {item.from_backend} to {item.to_backend}: {item.reason}")
+        return
+    dropped = f", {item.duplicates_dropped} doubles dropped" if item.duplicates_dropped else ""
+    polled = f", {' and '.join(sorted(item.polled))} polled" if item.polled else ""
+    _say(
+        f"moved: {item.from_backend} to {item.to_backend}{polled} in {item.seconds:.2f} s: {item.reason}{dropped}"
+    )
+
+
+async def _tell(service: Client) -> None:
     """Say when the connection is not live for some time, and when it is again."""
     told = ""
     while True:

@@ -17,7 +17,7 @@ _CANNOT_RUN = 126
 """The exit status shells use for a program that cannot be run."""
 
 
-def _become(user: str) -> None:
+def become(user: str) -> None:
     """Take a user's identity and groups for good."""
     entry = pwd.getpwnam(user)
     if entry.pw_uid != os.geteuid():
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
     supervisor, signal, user, *program = arguments
     try:
         if user:
-            _become(user)
+            become(user)
         _die_with(int(supervisor), int(signal))
         os.execvp(program[0], program)  # noqa: S606 - becoming the part's program is its whole purpose
     except (OSError, KeyError) as error:

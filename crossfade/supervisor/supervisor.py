@@ -30,13 +30,14 @@ from crossfade.supervisor.model import (
 from crossfade.supervisor.process import Command, Process
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
     from crossfade.supervisor.probes import Probe
 
 _PROBE_PAUSE_SECONDS = 0.05
+_DONE_WITH_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ class Service:
     """Nothing makes sense without it: when it cannot be started at first, everything ends."""
     start_seconds: float = 30.0
     stop_seconds: float = 8.0
+    done_with: Callable[[], bool] = lambda: False
+    """Asked every second: once it is true, the part is stopped for good, and nothing waits for it any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ class View:
 class Supervisor:
     """Runs parts; ``views`` says at any time how they are.
 
-    ``on_change`` is called after each change of any part's state, in the event loop; it must not block.
+    ``environment`` is added to that of every part, which is told its name besides. ``on_change`` is called after each change of any part's state, in the event loop; it must not block.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class Supervisor:
         specs: Sequence[Spec],
         *,
         logs: Path,
+        environment: Mapping[str, str] | None = None,
         on_change: Callable[[Part], None] = lambda _: None,
         policy: RestartPolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -119,6 +123,7 @@ class Supervisor:
         self._policy = policy or RestartPolicy()
         self._clock = clock
         self._on_change = on_change
+        self._environment = dict(environment or {})
         self._parts = {name: Part(name, since=clock()) for name in names}
         self._logs = {name: LogFile(logs / f"{name}.log") for name in names}
         self._ready_once = {name: asyncio.Event() for name in names}
@@ -175,6 +180,8 @@ class Supervisor:
         """Keep one part for as long as the supervisor runs."""
         try:
             await _first(_all(self._ready_once[name] for name in spec.after), self._stop.wait())
+            if isinstance(spec, Service) and not self.stopping and spec.done_with():
+                self._dismiss(spec)
             while not self.stopping and not self._parts[spec.name].over:
                 self._tell(spec, Begun())
                 await (self._live(spec) if isinstance(spec, Service) else self._do(spec))
@@ -210,7 +217,9 @@ class Supervisor:
         try:
             if spec.prepare and await _first(spec.prepare(), self._stop.wait()) == _STOP:
                 return
-            process = await Process.start(spec.command(), log)
+            told = {**self._environment, "CROSSFADE_PART": spec.name}
+            command = spec.command()
+            process = await Process.start(replace(command, environment={**told, **command.environment}), log)
         except Exception as error:  # noqa: BLE001 - as above
             self._end(spec, _sentence(error), hopeless=isinstance(error, CrossfadeError))
             return
@@ -226,7 +235,12 @@ class Supervisor:
             if first == _READY:
                 self._tell(spec, BecameReady(waiting.detail))
                 self._ready_once[spec.name].set()
-                first = await _first(process.wait(), self._stop.wait())
+                first = await _first(process.wait(), self._stop.wait(), self._until_done_with(spec))
+                if first == _DONE_WITH:
+                    self._tell(spec, StopAsked())
+                    await process.stop(spec.stop_seconds, self._hurry)
+                    self._tell(spec, Stopped())
+                    return
             if first == _STOP:
                 self._tell(spec, StopAsked())
                 followers = [self._over[other.name] for other in self._specs if spec.name in other.after]
@@ -244,6 +258,16 @@ class Supervisor:
             at_once = asyncio.Event()
             at_once.set()
             await process.stop(0, at_once)
+
+    def _dismiss(self, spec: Service) -> None:
+        """Leave a part that nobody needs any more where it is: nothing waits for it."""
+        self._tell(spec, StopAsked())
+        self._tell(spec, Stopped())
+        self._ready_once[spec.name].set()
+
+    async def _until_done_with(self, spec: Service) -> None:
+        while not spec.done_with():  # noqa: ASYNC110 - asked of a file
+            await asyncio.sleep(_DONE_WITH_SECONDS)
 
     async def _until_ready(self, spec: Service, waiting: _Wait) -> None:
         """Probe until the part is ready."""
@@ -280,6 +304,8 @@ class Supervisor:
 
 
 _EXIT, _STOP, _READY = range(3)
+_DONE_WITH = _READY
+"""The third of what a part that is ready is waited for with."""
 
 
 @dataclass(slots=True)

@@ -18,6 +18,13 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class SendFrame:
+    """Write this WebSocket frame, which is complete."""
+
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Authorize:
     """Find out what the channel's token may do in its private room, and what history it is to get."""
 
@@ -96,6 +103,7 @@ class Disconnect:
 
 Action = (
     Send
+    | SendFrame
     | Authorize
     | Enter
     | SendPresence

@@ -12,6 +12,7 @@ from embedded.phoenix.broadcast import TOPIC_PREFIX, Room
 from embedded.phoenix.errors import JoinRefused
 
 if TYPE_CHECKING:
+    from embedded.phoenix.broadcast import UserBroadcast
     from embedded.phoenix.frames import Message
     from embedded.phoenix.limits import Recent
 
@@ -119,7 +120,7 @@ class Channel:
     waiting: list[tuple[Message, float]] = field(default_factory=list)
     """What the client sent before it was joined, and when; dealt with then, as the real server does."""
     waiting_bytes: int = 0
-    history: tuple[bytes, ...] = ()
+    history: tuple[bytes | UserBroadcast, ...] = ()
     """Payloads of messages of before, which follow the join reply."""
 
     @property

@@ -16,7 +16,7 @@ class Limits:
 
     The first three hold by default because programs can see them on every Supabase: how large a payload is relayed,
     and how often a channel may speak of its presence. The others are quotas of hosted projects, and the numbers
-    there are 200 clients, 100 channels, 100 joins and 100 events a second for the smallest.
+    there are 200 clients, 100 channels, 100 joins and 100 events a second, and payloads of 256 kB, for the smallest.
     """
 
     payload_bytes: int | None = 3_000_500
@@ -28,7 +28,8 @@ class Limits:
     joins_per_second: float | None = None
     """An average over a minute, so bursts pass."""
     events_per_second: float | None = None
-    """An average over a minute of messages sent and delivered."""
+    """An average over a minute, of messages sent and delivered, and on its own of changes delivered: for too many
+    messages their receivers' channels are closed, too many changes are passed over and nobody is told."""
 
 
 class Rate:
@@ -56,6 +57,11 @@ class Rate:
             return False
         self._roll(now)
         return self._exceeded
+
+    def average(self, now: float) -> float:
+        """Return how many there were in a second, up to the last tick; 0 without a limit, as nothing is counted."""
+        self._roll(now)
+        return sum(self._ticks) / (_TICKS * _TICK_SECONDS)
 
     def _roll(self, now: float) -> None:
         tick = int(now // _TICK_SECONDS)

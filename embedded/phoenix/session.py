@@ -24,6 +24,7 @@ from embedded.phoenix.actions import (
     JoinFailed,
     Publish,
     Send,
+    SendFrame,
     SendPresence,
     Subscribe,
     Track,
@@ -88,10 +89,13 @@ class Session:
         self._frame_bytes = len(data)
         return self._handle(frames.decode_binary(self.vsn, data), now)
 
-    def authorized(self, channel: Channel, access: Access, history: Iterable[bytes] = ()) -> list[Action]:
+    def authorized(
+        self, channel: Channel, access: Access, history: Iterable[bytes | UserBroadcast] = ()
+    ) -> list[Action]:
         """Return what follows when it is known what the channel may do in its private room.
 
-        `history` are the payloads of messages of before, as JSON text, oldest first.
+        `history` are the messages of before, oldest first: payloads as JSON text, and broadcasts of bytes, which
+        1.0.0 has no frame for.
         """
         if channel.state is State.CLOSED:
             return []
@@ -292,7 +296,11 @@ class Session:
         ]
         if channel.config.presence_enabled and channel.access is not None and channel.access.read.presence:
             actions.append(SendPresence(channel))
-        actions += [self._push(channel, "broadcast", payload) for payload in channel.history]
+        for past in channel.history:
+            if isinstance(past, bytes):
+                actions.append(self._push(channel, "broadcast", past))
+            elif (frame := past.frame(self.vsn, channel.room)) is not None:
+                actions.append(SendFrame(frame))
         channel.history = ()
         if told is not None:
             actions.append(told)

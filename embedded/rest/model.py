@@ -119,15 +119,18 @@ class Preferences:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """The form of the answer: an array of rows, or one row as an object."""
+    """The form of the answer: an array of rows, one row as an object, or CSV with a line of names."""
 
     single: bool = False
     strip_nulls: bool = False
     vendor: bool = False
+    csv: bool = False
 
     @property
     def content_type(self) -> str:
         """Return the Content-Type of a successful answer."""
+        if self.csv:
+            return "text/csv; charset=utf-8"
         if not (self.single or self.vendor):
             return "application/json; charset=utf-8"
         suffix = ";nulls=stripped" if self.strip_nulls else ""

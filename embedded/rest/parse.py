@@ -57,7 +57,7 @@ _BODY_TYPES_OF_POSTGREST: Final = frozenset(
     {"text/csv", "application/x-www-form-urlencoded", "application/octet-stream", "text/plain", "text/xml"}
 )
 _MEDIA_OF_POSTGREST: Final = re.compile(
-    r"text/csv|application/vnd\.pgrst\.plan.*|application/geo\+json|application/openapi\+json"
+    r"application/vnd\.pgrst\.plan.*|application/geo\+json|application/openapi\+json"
     r"|application/octet-stream|text/plain|text/xml"
 )
 _ORDER_WORDS: Final[Mapping[str, tuple[str, str]]] = {
@@ -296,6 +296,8 @@ def parse_accept(header: str) -> Media:
         stripped = parameters.get("nulls") == "stripped"
         if name in {"application/json", "application/*", "*/*"}:
             return Media()
+        if name in {"text/csv", "text/*"}:
+            return Media(csv=True)
         if name in {"application/vnd.pgrst.object+json", "application/vnd.pgrst.object"}:
             return Media(single=True, strip_nulls=stripped, vendor=True)
         if name in {"application/vnd.pgrst.array+json", "application/vnd.pgrst.array"}:

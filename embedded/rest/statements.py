@@ -32,6 +32,13 @@ _INSERTED: Final = "nullif(pg_catalog.current_setting('pgrst.inserted', true), '
 _COUNT: Final = (
     f"pg_catalog.set_config('pgrst.inserted', (coalesce({_INSERTED}, 0) {{step}})::text, true) IS NOT NULL"
 )
+# PostgREST's CSV: the names of the first row, then each row's text form without its parentheses. As bytes, like JSON.
+_CSV: Final = (
+    "pg_catalog.convert_to(coalesce((pg_catalog.array_agg((SELECT pg_catalog.string_agg(_k, ',')"
+    " FROM pg_catalog.json_object_keys(pg_catalog.row_to_json(_t)) _k)))[1], '') || E'\\n' ||"
+    " coalesce(pg_catalog.string_agg(pg_catalog.substr(_t::text, 2, pg_catalog.length(_t::text) - 2), E'\\n'), ''),"
+    " 'UTF8')"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +93,12 @@ def _outcome(
 def _body(request: Request) -> str:
     if request.method == "HEAD":
         return "NULL::json"
-    return _form(request, _aggregate("_t", single=request.media.single))
+    return _rows(request, single=request.media.single)
+
+
+def _rows(request: Request, *, single: bool) -> str:
+    """Return the expression that makes the body of the rows `_t`."""
+    return _CSV if request.media.csv else _form(request, _aggregate("_t", single=single))
 
 
 def _aggregate(rows: str, *, single: bool) -> str:
@@ -351,6 +363,8 @@ def _shown(
         return f"{source} {_outcome(rows=_ROWS, body='NULL::json')}"
     if function.returns == "scalar":
         value = "_t.pgrst_scalar"
+        if request.media.csv:
+            raise errors.not_supported("CSV of a function that returns no rows of a table")
         if function.is_set:
             body = _aggregate(value, single=request.media.single)
             rows = f"(SELECT * FROM {_ROWS}{_window(request.window, parameters, max_rows)})"
@@ -367,7 +381,7 @@ def _shown(
     window = _window(request.window, parameters, max_rows if function.is_set else None)
     rows = f"(SELECT {columns} FROM {_ROWS}{where}{order}{window})"
     single = request.media.single or not function.is_set
-    body = "NULL::json" if head else _form(request, _aggregate("_t", single=single))
+    body = "NULL::json" if head else _rows(request, single=single)
     return f"{source} {_outcome(rows=rows, body=body, total=_total(request, where))}"
 
 

@@ -24,8 +24,9 @@ _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 1.0
 _SETUP_SECONDS: Final = 60.0  # creating a slot waits for the transactions that are open
 _SLOT_QUERY: Final = (
-    "SELECT plugin, database, wal_status, invalidation_reason, confirmed_flush_lsn "
-    "FROM pg_replication_slots WHERE slot_name = "
+    # older versions have no invalidation_reason
+    "SELECT plugin, database, wal_status, to_jsonb(slot) ->> 'invalidation_reason', confirmed_flush_lsn "
+    "FROM pg_replication_slots slot WHERE slot_name = "
 )
 _UNDEFINED_OBJECT: Final = "42704"
 _PASSING: Final = frozenset(
@@ -221,15 +222,16 @@ class WalClient:
                 return
             lost = SlotLost(self._slot, reason or "wal_removed", parse_lsn(confirmed) if confirmed else None)
             await connection.query(f"DROP_REPLICATION_SLOT {_identifier(self._slot)}")
+        if lost is not None or self._streamed:
+            # said before there is a new one, which waits for the transactions that are open, and said once
+            self._streamed = False
+            self._say_lost(lost or SlotLost(self._slot, "dropped", None))
         await connection.query(
             f"CREATE_REPLICATION_SLOT {_identifier(self._slot)} LOGICAL pgoutput (SNAPSHOT 'nothing')"
         )
         # A new slot begins now; positions of an old one, or of another cluster that was here, mean nothing to it.
-        missed = lost is not None or self._streamed
         self._delivered = self._acknowledged = 0
         self._begun = (0, 0)
-        if missed:
-            self._say_lost(lost or SlotLost(self._slot, "dropped", None))
 
     def _say_lost(self, lost: SlotLost) -> None:
         if self._on_slot_lost is not None:

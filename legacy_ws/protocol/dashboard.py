@@ -1,7 +1,8 @@
 """The ``/ws`` dialect: seed 001's dashboard messages, and what Crossfade adds in their style.
 
-Seed 001 fixes ``initial_stats``, ``event`` and ``stats``. Ours are ``subscribe`` / ``subscribed`` / ``waiting``,
-``snapshot``, ``ping`` / ``pong`` and ``error``; ``docs/dialects.md`` describes each.
+Seed 001 fixes ``initial_stats`` and ``event``, and names ``stats``, ``export_complete`` and ``test_event``. Ours are
+``subscribe`` / ``subscribed`` / ``waiting``, ``snapshot``, ``export``, ``ping`` / ``pong`` and ``error``;
+``docs/dialects.md`` describes each. What a connection does with them is in `dashboard_dialect`.
 """
 
 from __future__ import annotations
@@ -16,11 +17,23 @@ import orjson
 
 from legacy_ws.errors import MalformedMessage, UnknownMessage, shown
 from legacy_ws.protocol import json_object as obj
+from legacy_ws.protocol.application_states import connection_type_of
+from monitoring.applications import CONNECTION_EVENT
 from monitoring.cursor import Cursor
-from monitoring.events import Event, StreamId, category_of, device_of, format_time, to_json
+from monitoring.events import Event, StreamId, device_of, format_time, to_json
 from monitoring.service import Gap
 from monitoring.topics import Topic
 
+_TEST: Mapping[str, Any] = {
+    "type": "test_event",
+    "connection_type": "websocket",
+    "direction": "outbound",
+    "script_name": "legacy_ws",
+    "function_name": "test_event",
+    "data_size_bytes": 0,
+    "response_time_ms": 0,
+    "error": None,
+}
 SECTIONS = ("websocket", "redis", "supabase", "kimi", "glm")
 """The sections of ``stats`` that the seed names; a server may have more."""
 
@@ -108,8 +121,27 @@ class ErrorMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportComplete:
+    """An export's file is written: ``path`` is where this server serves it, one JSON event a line."""
+
+    file: str
+    path: str
+    events: int
+    size_bytes: int
+    timestamp: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TestEvent:
+    """A test that somebody asked for, told to everybody in the shape of an event."""
+
+    metadata: Mapping[str, Any]
+    broadcast_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Other:
-    """A message of a type this client does not use (``export_complete``, ``test_event``, a newer server's)."""
+    """A message of a type this client does not use: a newer server's."""
 
     type: str
 
@@ -123,6 +155,8 @@ ServerMessage = (
     | SnapshotAnswer
     | Pong
     | ErrorMessage
+    | ExportComplete
+    | TestEvent
     | Other
 )
 
@@ -148,30 +182,57 @@ class SnapshotRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """Ask for a file with the retained events of the topics."""
+
+    topics: frozenset[Topic]
+
+
+@dataclass(frozen=True, slots=True)
+class TestEventRequest:
+    """Ask that everybody is told a ``test_event``."""
+
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """Ask for a sign of life."""
 
 
-ClientMessage = StatsRequest | Subscribe | SnapshotRequest | Ping
+ClientMessage = StatsRequest | Subscribe | SnapshotRequest | ExportRequest | TestEventRequest | Ping
 
 
 def event_message(event: Event, broadcast_time: datetime) -> EventMessage:
-    """Return an event as the seed's dashboard reads it."""
+    """Return an event as the seed's dashboard reads it.
+
+    A ``connection_event`` of an application has the seed's fields in its payload; of any other they are derived.
+    """
+    payload = event.payload if event.kind == CONNECTION_EVENT else {}
     error = event.payload.get("error")
     delay = (broadcast_time - event.occurred_at).total_seconds()
     return EventMessage(
-        connection_type=category_of(event.stream),
-        direction="inbound",
-        script_name=device_of(event.stream),
-        function_name=event.kind,
-        data_size_bytes=len(orjson.dumps(event.payload)),
-        response_time_ms=max(
-            0, round(delay * 1000)
-        ),  # two clocks may disagree; time never runs backwards on screen
+        connection_type=connection_type_of(event),
+        direction="outbound" if payload.get("direction") == "outbound" else "inbound",
+        script_name=_told(payload, "script_name", str, device_of(event.stream)),
+        function_name=_told(payload, "function_name", str, event.kind),
+        data_size_bytes=_told(payload, "data_size_bytes", int, len(orjson.dumps(event.payload))),
+        # Two clocks may disagree; time never runs backwards on screen.
+        response_time_ms=_told(payload, "response_time_ms", (int, float), max(0, round(delay * 1000))),
         error=error if isinstance(error, str) else None,
-        metadata={"event": to_json(event)},
+        metadata={**_told(payload, "metadata", dict, {}), "event": to_json(event)},
         broadcast_time=broadcast_time,
     )
+
+
+def _told(payload: Mapping[str, Any], key: str, kinds: Any, otherwise: Any) -> Any:
+    value = payload.get(key)
+    return value if isinstance(value, kinds) and not isinstance(value, bool) else otherwise
+
+
+def write_event(event: Event, broadcast_time: datetime) -> bytes:
+    """Write an event for every client: the same bytes."""
+    return encode(event_message(event, broadcast_time))
 
 
 def encode(message: ServerMessage | ClientMessage) -> bytes:
@@ -199,7 +260,11 @@ def _to_json(message: ServerMessage | ClientMessage) -> dict[str, Any]:  # noqa:
                 "broadcast_time": format_time(message.broadcast_time),
             }
         case Subscribed(heads, gaps):
-            return {"type": "subscribed", "heads": heads.to_json(), "gaps": [_gap_json(gap) for gap in gaps]}
+            return {
+                "type": "subscribed",
+                "heads": heads.to_json(),
+                "gaps": [obj.gap_json(gap) for gap in gaps],
+            }
         case Waiting(reason):
             return {"type": "waiting", "reason": reason}
         case SnapshotAnswer(state, cursor):
@@ -212,6 +277,18 @@ def _to_json(message: ServerMessage | ClientMessage) -> dict[str, Any]:  # noqa:
             return {"type": "pong"}
         case ErrorMessage(error, timestamp):
             return {"type": "error", "error": error, "timestamp": format_time(timestamp)}
+        case ExportComplete(file, path, events, size_bytes, timestamp):
+            return {
+                "type": "export_complete",
+                "file": file,
+                "path": path,
+                "format": "jsonl",
+                "events": events,
+                "size_bytes": size_bytes,
+                "timestamp": format_time(timestamp),
+            }
+        case TestEvent(metadata, broadcast_time):
+            return {**_TEST, "metadata": metadata, "broadcast_time": format_time(broadcast_time)}
         case Other(type_):
             return {"type": type_}
         case StatsRequest():
@@ -224,6 +301,10 @@ def _to_json(message: ServerMessage | ClientMessage) -> dict[str, Any]:  # noqa:
             }
         case SnapshotRequest(topics):
             return {"type": "snapshot", "topics": obj.topics_json(topics)}
+        case ExportRequest(topics):
+            return {"type": "export", "topics": obj.topics_json(topics)}
+        case TestEventRequest(metadata):
+            return {"type": "test_event", "metadata": metadata}
         case Ping():
             return {"type": "ping"}
         case _:
@@ -239,10 +320,6 @@ def _stats_json(figures: Stats) -> dict[str, Any]:
         "recent_events": figures.recent_events,
         "timestamp": format_time(figures.timestamp),
     }
-
-
-def _gap_json(gap: Gap) -> dict[str, Any]:
-    return {"stream": gap.stream, "epoch": gap.epoch, "from_seq": gap.from_seq, "to_seq": gap.to_seq}
 
 
 def decode_server(data: str | bytes) -> ServerMessage:
@@ -304,6 +381,28 @@ def _read_gaps(values: Iterable[Any]) -> Iterable[Gap]:
         )
 
 
+def _read_export(message: Mapping[str, Any]) -> ServerMessage:
+    return ExportComplete(
+        obj.take(message, "file", str),
+        obj.take(message, "path", str),
+        obj.take(message, "events", int),
+        obj.take(message, "size_bytes", int),
+        obj.take_time(message, "timestamp"),
+    )
+
+
+def _read_test(message: Mapping[str, Any]) -> ServerMessage:
+    return TestEvent(obj.take(message, "metadata", dict), obj.take_time(message, "broadcast_time"))
+
+
+def _ours(read: Callable[[Mapping[str, Any]], ServerMessage], message: Mapping[str, Any]) -> ServerMessage:
+    """Read a message whose shape the seed leaves open; another server's may have another one, which is no error."""
+    try:
+        return read(message)
+    except MalformedMessage:
+        return Other(str(message["type"]))
+
+
 _SERVER: Mapping[str, Callable[[Mapping[str, Any]], ServerMessage]] = {
     "initial_stats": lambda message: InitialStats(_read_stats(message)),
     "stats": lambda message: StatsAnswer(_read_stats(message)),
@@ -319,6 +418,8 @@ _SERVER: Mapping[str, Callable[[Mapping[str, Any]], ServerMessage]] = {
     "error": lambda message: ErrorMessage(
         obj.take(message, "error", str), obj.take_time(message, "timestamp")
     ),
+    "export_complete": lambda message: _ours(_read_export, message),
+    "test_event": lambda message: _ours(_read_test, message),
 }
 
 _CLIENT: Mapping[str, Callable[[Mapping[str, Any]], ClientMessage]] = {
@@ -328,5 +429,9 @@ _CLIENT: Mapping[str, Callable[[Mapping[str, Any]], ClientMessage]] = {
         obj.take_cursor(message, "cursor") if message.get("cursor") is not None else None,
     ),
     "snapshot": lambda message: SnapshotRequest(obj.take_topics(message)),
+    "export": lambda message: ExportRequest(obj.take_topics(message)),
+    "test_event": lambda message: TestEventRequest(
+        obj.take(message, "metadata", dict) if "metadata" in message else {}
+    ),
     "ping": lambda _: Ping(),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ from legacy_ws.errors import MalformedMessage, shown
 from monitoring.cursor import Cursor
 from monitoring.errors import InvalidCursor, InvalidEvent, InvalidTopic
 from monitoring.events import Event, from_json
+from monitoring.service import Gap
 from monitoring.topics import Topic, parse_topics
 
 T = TypeVar("T")
@@ -85,6 +86,11 @@ def take_topics(message: Mapping[str, Any]) -> frozenset[Topic]:
         texts = []
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise MalformedMessage(f"topics must be a list of texts, got {shown(texts)}")
+    return topics_named(texts)
+
+
+def topics_named(texts: Sequence[str]) -> frozenset[Topic]:
+    """Return the topics of these names, everything when there are none; raises MalformedMessage."""
     if len(texts) > _MAX_TOPICS:
         raise MalformedMessage(f"at most {_MAX_TOPICS} topics, got {len(texts)}")
     try:
@@ -96,3 +102,8 @@ def take_topics(message: Mapping[str, Any]) -> frozenset[Topic]:
 def topics_json(topics: Iterable[Topic]) -> list[str]:
     """Return topics as a request names them, in a stable order."""
     return sorted(str(topic) for topic in topics)
+
+
+def gap_json(gap: Gap) -> dict[str, Any]:
+    """Return a gap's form on the wire."""
+    return {"stream": gap.stream, "epoch": gap.epoch, "from_seq": gap.from_seq, "to_seq": gap.to_seq}

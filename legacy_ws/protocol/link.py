@@ -2,18 +2,20 @@
 
 The server states its heads; the link sends what comes after them in numbered frames and the server acknowledges each
 frame once it has taken it. A frame without events says: this is all I have retained, and where its streams stand.
+Container logs share the connection, in messages of their own (`link_logs`); so does which devices somebody watches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any
 
 import orjson
 
 from legacy_ws.errors import LegacyError, MalformedMessage, UnknownMessage
 from legacy_ws.protocol import json_object as obj
+from legacy_ws.protocol.link_logs import LOG_READERS, LogMessage, encode_logs
 from monitoring.cursor import Cursor
 from monitoring.events import Event, to_json
 
@@ -35,12 +37,20 @@ class Heads:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkFigures:
+    """How a link got here, since it was made: attempts that failed, and how often its breaker opened."""
+
+    retries: int
+    breaker_opened: int
+
+
+@dataclass(frozen=True, slots=True)
 class Events:
     """Link: events in order, up to ``position`` of its spool.
 
     ``history`` marks events that an earlier server had acknowledged: they restore what a restart lost and are not
     news. ``more`` says that more of a refill follows at once. ``heads`` says where the link's streams stand, with events that are no longer retained; sent in the empty
-    frame that ends a refill. ``rejected`` says why events of the frame could not be read.
+    frame that ends a refill, as is ``figures``. ``rejected`` says why events of the frame could not be read.
     """
 
     position: int
@@ -49,6 +59,7 @@ class Events:
     more: bool = False
     heads: Cursor | None = None
     rejected: tuple[str, ...] = ()
+    figures: LinkFigures | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +70,25 @@ class Ack:
 
 
 @dataclass(frozen=True, slots=True)
+class AskWatched:
+    """Link: it wants to hear which devices are watched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Server: the devices that its clients watch by name now; sent to links that asked, at once and at each change."""
+
+    devices: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class LinkError:
     """Server: a frame it could not read, and so will never acknowledge."""
 
     error: str
 
 
-LinkMessage = Heads | Events | Ack | LinkError
+LinkMessage = Heads | Events | Ack | AskWatched | Watched | LinkError | LogMessage
 
 
 class Unsendable(LegacyError):  # noqa: N818 - named for what it is
@@ -85,21 +108,27 @@ def encode(message: LinkMessage) -> bytes:
     """Return a frame as UTF-8 JSON text."""
     match message:
         case Heads(heads):
-            return orjson.dumps({"type": "heads", "heads": heads.to_json()})
-        case Events(position, events, history, more, heads):
+            value: dict[str, Any] = {"type": "heads", "heads": heads.to_json()}
+        case Events(position, events, history, more, heads, figures=figures):
             return _frame(
                 position,
                 [orjson.dumps(to_json(event)) for event in events],
                 history=history,
                 more=more,
                 heads=heads,
+                figures=figures,
             )
         case Ack(position):
-            return orjson.dumps({"type": "ack", "position": position})
+            value = {"type": "ack", "position": position}
+        case AskWatched():
+            value = {"type": "ask_watched"}
+        case Watched(devices):
+            value = {"type": "watched", "devices": sorted(devices)}
         case LinkError(error):
-            return orjson.dumps({"type": "error", "error": error})
+            value = {"type": "error", "error": error}
         case _:
-            assert_never(message)
+            return encode_logs(message)
+    return orjson.dumps(value)
 
 
 def encode_event(event: Event) -> bytes:
@@ -133,7 +162,13 @@ def pack(rows: Iterable[tuple[int, bytes]], *, history: bool = False, more: bool
 
 
 def _frame(
-    position: int, events: list[bytes], *, history: bool, more: bool, heads: Cursor | None = None
+    position: int,
+    events: list[bytes],
+    *,
+    history: bool,
+    more: bool,
+    heads: Cursor | None = None,
+    figures: LinkFigures | None = None,
 ) -> bytes:
     frame: dict[str, Any] = {
         "type": "events",
@@ -146,6 +181,8 @@ def _frame(
         frame["more"] = True
     if heads is not None:
         frame["heads"] = heads.to_json()
+    if figures is not None:
+        frame["figures"] = figures
     return orjson.dumps(frame)
 
 
@@ -178,12 +215,29 @@ def _read_events(message: Mapping[str, Any]) -> Events:
         more=message.get("more") is True,
         heads=obj.take_cursor(message, "heads") if message.get("heads") is not None else None,
         rejected=tuple(rejected),
+        figures=_read_figures(obj.take(message, "figures", dict))
+        if message.get("figures") is not None
+        else None,
     )
+
+
+def _read_figures(value: Mapping[str, Any]) -> LinkFigures:
+    return LinkFigures(obj.take(value, "retries", int), obj.take(value, "breaker_opened", int))
+
+
+def _read_watched(message: Mapping[str, Any]) -> Watched:
+    devices = obj.take(message, "devices", list)
+    if not all(isinstance(device, str) for device in devices):
+        raise MalformedMessage("devices must be a list of names")
+    return Watched(frozenset(devices))
 
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], LinkMessage]] = {
     "heads": lambda message: Heads(obj.take_cursor(message, "heads")),
     "events": _read_events,
     "ack": lambda message: Ack(obj.take(message, "position", int)),
+    "ask_watched": lambda _: AskWatched(),
+    "watched": _read_watched,
     "error": lambda message: LinkError(obj.take(message, "error", str)),
+    **LOG_READERS,
 }

@@ -7,14 +7,28 @@ what was meant before it is returned.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from ruamel.yaml.nodes import SequenceNode
 
 from monitoring.errors import InvalidFlags
-from monitoring.flags.loading import client_id, compose, items, line, load, switch, weight
-from monitoring.flags.model import KEYS, ClientId, Flags, ValueType
+from monitoring.flags.loading import (
+    BEFORE,
+    VERSION,
+    client_id,
+    compose,
+    items,
+    line,
+    load,
+    member,
+    stage,
+    switch,
+    weight,
+)
+from monitoring.flags.model import SWITCHES, ClientId, Cohort, Flags, ValueType, cohort_of, keys_of
+from monitoring.flags.stages import percent_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,44 +37,91 @@ if TYPE_CHECKING:
 
 
 def edit(text: str, key: str, value: str) -> str:
-    """Return the text with ``key`` (dotted, one of `KEYS`) set to ``value``.
+    """Return the text with ``key`` (dotted, one of `keys_of`) set to ``value``.
 
     Lists take ids separated by commas, and an empty value for none. Raises InvalidFlags for an unknown key, a value
     of the wrong form, and a text that is not a valid flag file to begin with.
     """
-    if key not in KEYS:
-        raise InvalidFlags(f"key {key!r} is not known; known are {', '.join(KEYS)}")
-    wanted = _with(load(text), key, value)
-    node = compose(text)[key]
-    match KEYS[key].type:
-        case ValueType.SWITCH | ValueType.PERCENT:
-            edited = _spliced(
-                text, node, wanted.percent if key == "live.percent" else str(wanted.kill).lower()
-            )
-        case ValueType.CLIENTS:
-            clients = _split(value, key)
+    flags = load(text)
+    keys = keys_of(flags)
+    if key not in keys:
+        raise InvalidFlags(f"key {key!r} is not known; known are {', '.join(keys)}")
+    wanted = _with(flags, key, value)
+    node = compose(text).get(key)
+    if node is None:  # a file from before this key
+        return edit(_upgraded(text), key, value)
+    match keys[key].type:
+        case ValueType.PERCENT:
+            edited = _spliced(text, node, percent_text(weight(value.strip(), key)))
+        case ValueType.SWITCH | ValueType.STAGE:
+            edited = _spliced(text, node, value.strip())
+        case ValueType.CLIENTS | ValueType.MEMBERS:
+            clients = _split(value, key, keys[key].type)
             edited = _block(text, node, clients, key) if _is_block(node) else _flow(text, node, clients)
         case _:
-            assert_never(KEYS[key].type)
+            assert_never(keys[key].type)
     _check(edited, wanted, key, line(node))
     return edited
 
 
-def _with(flags: Flags, key: str, value: str) -> Flags:
+def _with(flags: Flags, key: str, value: str) -> Flags:  # noqa: PLR0911 - one for each key
+    if (found := cohort_of(key)) is not None:
+        name, last = found
+        changed = tuple(
+            _cohort_with(cohort, last, key, value) if cohort.name == name else cohort
+            for cohort in flags.cohorts
+        )
+        return replace(flags, cohorts=changed)
     match key:
         case "kill":
             return replace(flags, kill=switch(value.strip(), key))
+        case "stage":
+            return replace(flags, stage=stage(value.strip(), key))
         case "live.percent":
             return replace(flags, weight=weight(value.strip(), key))
         case "live.allow":
-            return replace(flags, allow=frozenset(_split(value, key)))
+            return replace(flags, allow=frozenset(ClientId(text) for text in _split(value, key)))
+        case _ if key in SWITCHES:
+            off = flags.switched_off - {key} if switch(value.strip(), key) else flags.switched_off | {key}
+            return replace(flags, switched_off=off)
         case _:
-            return replace(flags, deny=frozenset(_split(value, key)))
+            return replace(flags, deny=frozenset(ClientId(text) for text in _split(value, key)))
 
 
-def _split(value: str, key: str) -> list[ClientId]:
+def _cohort_with(cohort: Cohort, last: str, key: str, value: str) -> Cohort:
+    match last:
+        case "clients":
+            return replace(cohort, members=frozenset(_split(value, key, ValueType.MEMBERS)))
+        case "stage":
+            return replace(cohort, wish=replace(cohort.wish, stage=stage(value.strip(), key)))
+        case _:
+            return replace(cohort, wish=replace(cohort.wish, weight=weight(value.strip(), key)))
+
+
+def _upgraded(text: str) -> str:
+    """Return a file of an earlier form in today's, meaning the same: what it lacks stands before its last line."""
+    has = compose(text)
+    added = [] if "stage" in has else ["stage: live   # how far the migration may go", "cohorts: {}"]
+    if not any(name in has for name in SWITCHES):
+        added += [
+            "# What is pushed; false: polled over HTTP instead.",
+            *(f"{name}: true" for name in SWITCHES),
+        ]
+    body = text.rstrip()
+    end = body.rindex("\n") + 1
+    block = "".join(f"{each}\n" for each in added)
+    return re.sub(
+        rf"^version:([ ]+){BEFORE}\b",
+        rf"version:\g<1>{VERSION}",
+        f"{body[:end]}{block}\n{text[end:]}",
+        flags=re.MULTILINE,
+    )
+
+
+def _split(value: str, key: str, form: ValueType = ValueType.CLIENTS) -> list[str]:
     texts = [text.strip() for text in value.split(",")] if value.strip() else []
-    return list(dict.fromkeys(client_id(text, key) for text in texts))
+    read = client_id if form is ValueType.CLIENTS else member
+    return list(dict.fromkeys(str(read(text, key)) for text in texts))
 
 
 def _is_block(node: Node) -> bool:
@@ -71,11 +132,11 @@ def _spliced(text: str, node: Node, value: str) -> str:
     return text[: node.start_mark.index] + value + text[node.end_mark.index :]
 
 
-def _flow(text: str, node: Node, clients: Sequence[ClientId]) -> str:
+def _flow(text: str, node: Node, clients: Sequence[str]) -> str:
     return _spliced(text, node, f"[{', '.join(clients)}]")
 
 
-def _block(text: str, node: Node, clients: Sequence[ClientId], key: str) -> str:
+def _block(text: str, node: Node, clients: Sequence[str], key: str) -> str:
     """Edit a list that is written with one ``- entry`` a line: entries that stay keep their line and comment."""
     entries = items(node, key)
     lines = text.split("\n")

@@ -8,7 +8,8 @@ The values are read from the YAML *nodes* rather than from constructed objects, 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from ruamel.yaml import YAML
@@ -16,15 +17,33 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from monitoring.errors import InvalidFlags
-from monitoring.flags.model import CLIENT_ID, PERCENT_SCALE, TOTAL_WEIGHT, ClientId, Flags, ValueType
+from monitoring.flags.model import (
+    CLIENT_ID,
+    COHORT,
+    COHORT_KEYS,
+    DEFAULT_COHORT,
+    PATTERN,
+    PERCENT_SCALE,
+    SWITCHES,
+    ClientId,
+    Cohort,
+    Flags,
+    ValueType,
+)
+from monitoring.flags.stages import TOTAL_WEIGHT, Extent, Stage
 
-VERSION = "1"
+VERSION = "2"
+BEFORE = "1"
+"""Files from before the stages: without ``stage`` and ``cohorts``, which is stage live for everybody."""
 MAX_CHARACTERS = 1_000_000
 """A longer file is refused: reading it would hold up the process (a megabyte takes seconds)."""
 
 _PERCENT = re.compile(r"(0|[1-9][0-9]{0,2})(?:\.([0-9]{1,3}))?\Z")
 _SWITCH = {"true": True, "false": False}
-_TOP = ("version", "kill", "live", "end")
+_TOP = {
+    VERSION: ("version", "kill", "stage", "live", "cohorts", *SWITCHES, "end"),
+    BEFORE: ("version", "kill", "live", *SWITCHES, "end"),
+}
 _LIVE = ("percent", "allow", "deny")
 
 _N = TypeVar("_N", bound=Node)
@@ -33,29 +52,93 @@ _N = TypeVar("_N", bound=Node)
 def load(text: str) -> Flags:
     """Return what a flag file says; raises InvalidFlags with the line to blame."""
     nodes = compose(text)
-    return Flags(
-        kill=switch(scalar(nodes["kill"], "kill"), "kill", line(nodes["kill"])),
-        weight=weight(
-            scalar(nodes["live.percent"], "live.percent"), "live.percent", line(nodes["live.percent"])
-        ),
-        allow=_clients(nodes["live.allow"], "live.allow"),
-        deny=_clients(nodes["live.deny"], "live.deny"),
+    found = Flags(
+        kill=_switch(nodes, "kill"),
+        weight=_weight(nodes, "live.percent"),
+        allow=frozenset(client_id(*each) for each in _entries(nodes, "live.allow")),
+        deny=frozenset(client_id(*each) for each in _entries(nodes, "live.deny")),
+        switched_off=frozenset(name for name in SWITCHES if name in nodes and not _switch(nodes, name)),
     )
+    if "stage" not in nodes:
+        return found
+    names = dict.fromkeys(key.split(".")[1] for key in nodes if key.startswith("cohorts."))
+    cohorts = (_cohort(nodes, name) for name in names)
+    return replace(found, stage=_stage(nodes, "stage"), cohorts=tuple(cohorts))
 
 
 def compose(text: str) -> Mapping[str, Node]:
-    """Return the value node of each key of `KEYS`; raises InvalidFlags when the outer form is wrong."""
+    """Return the value node of each key of `keys_of`; raises InvalidFlags when the outer form is wrong.
+
+    Files from before the `SWITCHES` have none of them; one that has some has lost the others.
+    """
     if len(text) > MAX_CHARACTERS:
         raise InvalidFlags(f"the file has {len(text):,} characters, more than {MAX_CHARACTERS:,}")
-    top = _mapping(_parse(text), "", _TOP)
-    version = scalar(top["version"], "version")
-    if version != VERSION:
-        raise InvalidFlags(
-            f"version {version!r} is not known here; this program reads 1", line=line(top["version"])
-        )
+    root = _parse(text)
+    version = _version(root)
+    top = _mapping(root, "", _TOP[version], together=tuple(SWITCHES) if version == BEFORE else ())
     live = _mapping(top["live"], "live.", _LIVE)
     _check_end(text, top)
-    return {"kill": top["kill"], **{f"live.{name}": node for name, node in live.items()}}
+    nodes: dict[str, Node] = {name: top[name] for name in ("kill", "stage") if name in top}
+    nodes |= {f"live.{name}": node for name, node in live.items()}
+    if "cohorts" in top:
+        nodes |= _cohort_nodes(top["cohorts"])
+    return nodes | {name: top[name] for name in SWITCHES if name in top}
+
+
+def _version(root: Node) -> str:
+    """Return the version of a file, which says what keys it has; raises InvalidFlags."""
+    pairs = root.value if isinstance(root, MappingNode) else []
+    found = next((value for key, value in pairs if key.value == "version"), None)
+    if found is None:
+        return VERSION  # that it is missing is said with everything else that is
+    version = scalar(found, "version")
+    if version not in _TOP:
+        raise InvalidFlags(
+            f"version {version!r} is not known here; this program reads {VERSION}, and {BEFORE} from before the stages",
+            line=line(found),
+        )
+    return version
+
+
+def _cohort_nodes(node: Node) -> dict[str, Node]:
+    pairs = _expect(node, MappingNode, "cohorts", "names with their settings, or {} for none").value
+    found: dict[str, Node] = {}
+    seen: set[str] = set()
+    for key_node, value in pairs:
+        name = str(_expect(key_node, ScalarNode, "a name in cohorts", "a word").value)
+        if not COHORT.match(name) or name == DEFAULT_COHORT:
+            raise InvalidFlags(
+                f"cohorts: {name!r} is not a name: 1 to 32 small letters, digits and hyphens, and not {DEFAULT_COHORT}, "
+                "which is everybody else",
+                line=line(key_node),
+            )
+        if name in seen:
+            raise InvalidFlags(f"cohorts names {name} twice", line=line(key_node))
+        seen.add(name)
+        prefix = f"cohorts.{name}."
+        found |= {prefix + last: each for last, each in _mapping(value, prefix, tuple(COHORT_KEYS)).items()}
+    return found
+
+
+def _cohort(nodes: Mapping[str, Node], name: str) -> Cohort:
+    prefix = f"cohorts.{name}."
+    return Cohort(
+        name,
+        frozenset(member(*each) for each in _entries(nodes, prefix + "clients")),
+        Extent(_stage(nodes, prefix + "stage"), _weight(nodes, prefix + "percent")),
+    )
+
+
+def _switch(nodes: Mapping[str, Node], key: str) -> bool:
+    return switch(scalar(nodes[key], key), key, line(nodes[key]))
+
+
+def _weight(nodes: Mapping[str, Node], key: str) -> int:
+    return weight(scalar(nodes[key], key), key, line(nodes[key]))
+
+
+def _stage(nodes: Mapping[str, Node], key: str) -> Stage:
+    return stage(scalar(nodes[key], key), key, line(nodes[key]))
 
 
 def line(node: Node) -> int:
@@ -99,14 +182,28 @@ def client_id(text: str, key: str, at_line: int = 0) -> ClientId:
     return ClientId(text)
 
 
-def _clients(node: Node, key: str) -> frozenset[ClientId]:
-    found: set[ClientId] = set()
-    for item in items(node, key):
-        client = client_id(str(item.value), key, line(item))
-        if client in found:
-            raise InvalidFlags(f"{key} names {client!r} twice", line=line(item))
-        found.add(client)
-    return frozenset(found)
+def member(text: str, key: str, at_line: int = 0) -> str:
+    """Read an entry of a cohort: a client id, or the beginning of ids with a ``*``; raises InvalidFlags."""
+    return text if PATTERN.match(text) else client_id(text, key, at_line)
+
+
+def stage(text: str, key: str, at_line: int = 0) -> Stage:
+    """Read a stage; raises InvalidFlags."""
+    try:
+        return Stage(text)
+    except ValueError:
+        raise InvalidFlags(f"{key} must be {ValueType.STAGE}, got {text!r}", line=at_line) from None
+
+
+def _entries(nodes: Mapping[str, Node], key: str) -> Iterator[tuple[str, str, int]]:
+    """Give each entry of a list with what is needed to blame it; raises InvalidFlags for one that is there twice."""
+    found: set[str] = set()
+    for item in items(nodes[key], key):
+        text = str(item.value)
+        if text in found:
+            raise InvalidFlags(f"{key} names {text!r} twice", line=line(item))
+        found.add(text)
+        yield text, key, line(item)
 
 
 def items(node: Node, key: str) -> list[ScalarNode]:
@@ -139,7 +236,10 @@ def _parse(text: str) -> Node:
     return root
 
 
-def _mapping(node: Node, prefix: str, names: tuple[str, ...]) -> dict[str, Node]:
+def _mapping(
+    node: Node, prefix: str, names: tuple[str, ...], *, together: tuple[str, ...] = ()
+) -> dict[str, Node]:
+    """Return the value of each name; those of ``together`` may be absent, but only all at once."""
     what = prefix.rstrip(".") or "the file"
     pairs: list[tuple[Node, Node]] = _expect(
         node, MappingNode, what, f"keys and values: {', '.join(names)}"
@@ -157,7 +257,8 @@ def _mapping(node: Node, prefix: str, names: tuple[str, ...]) -> dict[str, Node]
         if isinstance(value, ScalarNode) and not value.value:
             raise InvalidFlags(f"key {prefix}{name} has no value", line=line(key_node))
         found[name] = value
-    if missing := [prefix + name for name in names if name not in found]:
+    absent = () if found.keys() & set(together) else together
+    if missing := [prefix + name for name in names if name not in found and name not in absent]:
         raise InvalidFlags(
             f"{', '.join(missing)} is missing; a file that was cut short is refused", line=line(node)
         )

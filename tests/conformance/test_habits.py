@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import time
 
+import httpx
 import pytest
 import websockets
 
@@ -166,6 +168,25 @@ async def test_after_a_fault_old_subscriptions_stay_silent_and_new_ones_do_not(s
         assert (await frame(socket))[1] == "9"
 
 
+@on("lossy-fault")
+async def test_after_a_fault_what_was_committed_meanwhile_is_lost_and_the_rest_is_not(served):
+    async with client(served) as socket:
+        await join(socket, "realtime:old", [BINDING])
+        await frame(socket)
+        await frame(socket)
+        # In one transaction, so that the row is committed before the feed can be back.
+        await served.database.execute(
+            "select pg_terminate_backend(active_pid) from pg_replication_slots where database = current_database();"
+            "insert into public.todos (id) values (7)"
+        )
+        first = asyncio.ensure_future(frame(socket))
+        for key in itertools.count(8):
+            await insert(served, key)
+            if (await asyncio.wait({first}, timeout=0.05))[0]:
+                break
+        assert first.result()[4]["data"]["record"]["id"] > 7
+
+
 async def test_without_the_habit_a_fault_loses_nothing(served):
     async with client(served) as socket:
         await join(socket, "realtime:old", [BINDING])
@@ -184,6 +205,84 @@ async def test_the_hundred_and_first_channel_is_refused(served):
         replies = [(await frame(socket))[4] for _ in range(101)]
         assert [reply["status"] for reply in replies] == ["ok"] * 100 + ["error"]
         assert replies[-1]["response"]["reason"] == "ChannelRateLimitReached: Too many channels"
+
+
+@on("hosted-limits")
+async def test_payloads_of_more_than_256_kb_are_refused(served):
+    """As the real server refuses what is more than 3,000 kB: by what was recorded of it."""
+    small, large = {"p": "x" * 256_000}, {"p": "x" * 256_600}
+    async with client(served) as socket, client(served) as deaf:
+        for peer, ack in ((socket, True), (deaf, False)):
+            config = {"config": {"broadcast": {"ack": ack, "self": True}, "presence": {"enabled": True}}}
+            await join(peer, "realtime:a", [], payload=config)
+            assert [(await frame(peer))[3] for _ in range(2)] == ["phx_reply", "presence_state"]
+        await deaf.send(
+            json.dumps(
+                ["1", "8", "realtime:a", "broadcast", {"type": "broadcast", "event": "e", "payload": large}]
+            )
+        )
+        await deaf.send(json.dumps([None, "9", "phoenix", "heartbeat", {}]))
+        assert (await frame(deaf))[1] == "9"  # without ack it is dropped and nobody is told
+        answers = []
+        for ref, payload in (("2", large), ("3", small)):
+            content = {"type": "broadcast", "event": "e", "payload": payload}
+            await socket.send(json.dumps(["1", ref, "realtime:a", "broadcast", content]))
+        while len(answers) < 2:
+            _, ref, _, event, payload = await frame(socket)
+            if event == "phx_reply":
+                answers.append((ref, payload))
+        assert answers == [
+            ("2", {"status": "error", "response": "payload_size_exceeded"}),
+            ("3", {"status": "ok", "response": {}}),
+        ]
+        assert (await frame(deaf))[4]["payload"] == small
+        tracked = {"type": "presence", "event": "track", "payload": large}
+        await socket.send(json.dumps(["1", "4", "realtime:a", "presence", tracked]))
+        while (told := await frame(socket))[3] == "broadcast":
+            pass
+        assert (told[3], told[4]["message"]) == ("system", "Track message size exceeded")
+        assert (await frame(socket))[3] == "phx_close"
+
+
+@on("hosted-limits")
+async def test_payloads_over_http_are_limited_too(served):
+    headers = {"Authorization": f"Bearer {served.token()}"}
+    large = {"p": "x" * 256_600}
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{served.port}", headers=headers) as http:
+        batch = await http.post(
+            "/api/broadcast", json={"messages": [{"topic": "a", "event": "e", "payload": large}]}
+        )
+        assert batch.status_code == 422
+        assert batch.json() == {"errors": {"messages": [{"payload": ["Payload size exceeds tenant limit"]}]}}
+        single = await http.post("/api/broadcast/a/events/e", json=large)
+        assert single.status_code == 422
+        told = {name: value for name, value in single.headers.items() if name.startswith("x-rate")}
+        assert told == {"x-rate-limit": "100", "x-rate-rolling": "0", "x-rate-limit-remaining": "100"}
+
+
+@on("hosted-limits")
+async def test_changes_over_the_limit_are_passed_over_and_nobody_is_told(served):
+    """More than 6000 in a minute are too many; the real server averages every five seconds, so the first come through."""
+    async with client(served) as socket:
+        await join(socket, "realtime:a", [BINDING])
+        await frame(socket)
+        await frame(socket)
+        await served.database.execute("insert into public.todos (id) select generate_series(1, 6100)")
+        got = [(await frame(socket))[4]["data"]["record"]["id"] for _ in range(6100)]
+        assert got == list(range(1, 6101))
+        inserted = 6100
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{served.port}") as http, asyncio.timeout(20):
+            while (passed_over := (await http.get("/health")).json()["feed"]["changes_passed_over"]) < 2:
+                inserted += 1
+                await insert(served, inserted)
+                await asyncio.sleep(0.05)
+        await socket.send(json.dumps([None, "9", "phoenix", "heartbeat", {}]))
+        last = 6100
+        while (told := await frame(socket))[1] != "9":
+            assert told[3] == "postgres_changes"
+            last += 1
+            assert told[4]["data"]["record"]["id"] == last
+        assert last == inserted - passed_over
 
 
 @pytest.mark.parametrize("served", [{"habits": habits(["join-penalty", "early-subscribed"])}], indirect=True)

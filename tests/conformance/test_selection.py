@@ -1,4 +1,8 @@
-"""For any table, rows, filters and roles, a subscriber is sent exactly what SQL with the same filter and role selects."""
+"""For any table, rows, filters, grants and roles, a subscriber is sent exactly what SQL with the same filter and role selects.
+
+Inserted and updated rows are those that the role selects; of deleted ones, which cannot be looked up any more, those whose
+identity the filter matches, for whoever asks. Columns are those that the role may read.
+"""
 
 import itertools
 import json
@@ -94,6 +98,9 @@ KINDS = (
     Kind("public.posint", sampled("1", "2", "10", "9")),
 )
 
+KEY = Kind("int8", st.integers(0, 7).map(str))
+"""The primary key, `id`: the only column that a deletion can be filtered by on default identity."""
+
 POLICIES = {
     "no row security": "",
     "none": "alter table {t} enable row level security;",
@@ -168,12 +175,44 @@ class Case:
     updated: list
     subscribers: list = field(default_factory=list)
     """Pairs of a reader and its conditions."""
+    granted: dict = field(default_factory=dict)
+    """The columns that a role may read, if not all."""
+
+    @property
+    def columns(self):
+        return ("id", "owner", *(f"c{index}" for index in range(len(self.kinds))))
+
+    @property
+    def row_security(self):
+        return bool(POLICIES[self.policy])
+
+    def readable(self, reader):
+        """Return the columns that a reader may see, in their order."""
+        return [
+            name for name in self.columns if name in self.granted.get(READERS[reader]["role"], self.columns)
+        ]
+
+    def forbidden(self, reader, wanted):
+        """Return the columns that are filtered by and may not be read."""
+        return [condition.column for condition in wanted if condition.column not in self.readable(reader)]
+
+    def shown(self, reader, change):
+        """Return the columns of the new and of the old row that a reader is sent; None for no such row."""
+        readable = self.readable(reader)
+        key = [name for name in readable if name == "id"]
+        match change:
+            case "INSERT":
+                return readable, None
+            case "UPDATE":
+                return readable, readable if self.full_identity else key
+            case "DELETE":
+                return None, readable if self.full_identity and not self.row_security else key
 
 
 @st.composite
 def conditions(draw, kinds):
-    position = draw(st.integers(0, len(kinds) - 1))
-    kind = kinds[position]
+    position = draw(st.integers(-1, len(kinds) - 1))
+    kind, column = (KEY, "id") if position < 0 else (kinds[position], f"c{position}")
     operator = draw(st.sampled_from((*kind.operators, "is")))
     literals = kind.values if kind.literals is None else kind.literals
     match operator:
@@ -188,7 +227,7 @@ def conditions(draw, kinds):
             values = [draw(regexes)]
         case _:
             values = [draw(literals)]
-    return Condition(f"c{position}", kind, operator, values, draw(st.booleans()))
+    return Condition(column, kind, operator, values, draw(st.booleans()))
 
 
 @st.composite
@@ -206,33 +245,56 @@ def cases(draw):
             max_size=5,
         )
     )
-    return Case(
-        kinds, draw(st.sampled_from(sorted(POLICIES))), draw(st.booleans()), rows, updated, subscribers
+    names = ("owner", *(f"c{index}" for index in range(len(kinds))))
+    # a role that may not read the key is told of an error instead of a row: now and then
+    some = st.tuples(st.sampled_from(("id", "id", "id", "owner")), st.sets(st.sampled_from(names))).map(
+        lambda drawn: frozenset((drawn[0], *drawn[1]))
     )
+    granted = draw(st.dictionaries(st.sampled_from(("anon", "authenticated")), some, max_size=2))
+    policy, full_identity = draw(st.sampled_from(sorted(POLICIES))), draw(st.booleans())
+    return Case(kinds, policy, full_identity, rows, updated, subscribers, granted)
 
 
 async def received(socket, marker):
-    """Return what came before the marker's row: topic, type and key of each change, in order."""
+    """Return what came before the marker's row, in order: the topic and the data of each change."""
     changes = []
     while True:
         _, _, topic, event, payload = json.loads(await socket.recv())
         assert event == "postgres_changes", payload
-        row = payload["data"].get("record") or payload["data"]["old_record"]
         if topic == "realtime:marker":
-            if row["id"] == marker:
+            if payload["data"]["record"]["id"] == marker:
                 return changes
         else:
-            assert payload["data"]["errors"] is None
-            changes.append((topic, payload["data"]["type"], row["id"]))
+            changes.append((topic, payload["data"]))
 
 
-async def join(socket, topic, binding, token):
+async def join(socket, topic, binding, token, forbidden=()):
     payload = {"config": {"postgres_changes": [binding]}, "access_token": token}
     await socket.send(json.dumps(["1", "1", topic, "phx_join", payload]))
     reply = json.loads(await socket.recv())
     assert reply[4]["status"] == "ok"
     told = json.loads(await socket.recv())
-    assert told[4]["message"] == "Subscribed to PostgreSQL", told
+    if forbidden:
+        assert told[4]["status"] == "error"
+        assert any(f"invalid column for filter {name}" in told[4]["message"] for name in forbidden), told
+    else:
+        assert told[4]["message"] == "Subscribed to PostgreSQL", told
+
+
+def granting(case, table):
+    """Return the statements that leave the roles what they may read."""
+    return "".join(
+        f"revoke all on {table} from {role}; grant select ({', '.join(sorted(names))}) on {table} to {role};"
+        for role, names in case.granted.items()
+    )
+
+
+async def deleted(database, table, case, wanted):
+    """Return the keys of the rows that are to be deleted and that the filter matches, whoever asks."""
+    if not case.full_identity and any(condition.column != "id" for condition in wanted):
+        return []  # of a deleted row nothing but its key is known
+    where = " and ".join(condition.sql for condition in wanted) or "true"
+    return [row["id"] for row in await database.fetch(f"select id from {table} where {where} order by id")]  # noqa: S608  # ours
 
 
 async def selected(database, table, claims, wanted):
@@ -255,6 +317,7 @@ async def test_a_subscriber_is_sent_what_sql_selects(served, case):
         f"create table {table} (id bigint primary key, owner uuid, {columns});"
         + POLICIES[case.policy].format(t=table, n=number)
         + (f"alter table {table} replica identity full;" if case.full_identity else "")
+        + granting(case, table)
         + f"alter publication supabase_realtime add table {table};"
     )
     tokens = {
@@ -268,7 +331,7 @@ async def test_a_subscriber_is_sent_what_sql_selects(served, case):
             if wanted:
                 binding["filter"] = ",".join(condition.text for condition in wanted)
                 note(f"{reader}: {binding['filter']}")
-            await join(socket, f"realtime:{index}", binding, tokens[reader])
+            await join(socket, f"realtime:{index}", binding, tokens[reader], case.forbidden(reader, wanted))
 
         async with database.transaction():
             for key, values in enumerate(case.rows, 1):
@@ -285,15 +348,44 @@ async def test_a_subscriber_is_sent_what_sql_selects(served, case):
                 )
                 await database.execute(f"update {table} set {changed} where id = {key}")  # noqa: S608  # ours
         await check(socket, served, table, case, "UPDATE")
+
+        expected = [await deleted(database, table, case, wanted) for _, wanted in case.subscribers]
+        async with database.transaction():
+            for key in range(1, len(case.rows) + 1):
+                await database.execute(f"delete from {table} where id = {key}")  # noqa: S608  # ours
+        await check(socket, served, table, case, "DELETE", expected)
     await database.execute(f"drop table {table}")
 
 
-async def check(socket, served, table, case, change):
-    """Compare what came since the last check with what SQL selects now."""
+async def check(socket, served, table, case, change, keys=None):
+    """Compare what came since the last check with what SQL selects now, or with `keys` for each subscriber."""
     marker = next(_numbers)
     await served.database.execute("insert into public.todos (id) values ($1)", marker)
     changes = await received(socket, marker)
     for index, (reader, wanted) in enumerate(case.subscribers):
-        got = [(kind, key) for topic, kind, key in changes if topic == f"realtime:{index}"]
-        expected = await selected(served.database, table, READERS[reader], wanted)
-        assert got == [(change, key) for key in expected], (change, reader, case.policy)
+        got = [data for topic, data in changes if topic == f"realtime:{index}"]
+        about = (change, reader, case.policy, case.granted, case.full_identity)
+        assert {data["type"] for data in got} <= {change}, about
+        if case.forbidden(reader, wanted):
+            assert got == [], about  # its subscription was refused
+        elif change != "DELETE" and "id" not in case.readable(reader):
+            # whatever it filters by and whatever its policies show, as the real server does
+            assert [data["errors"] for data in got] == [["Error 401: Unauthorized"]] * len(case.rows), about
+            assert all(data["record"] == {} and data["columns"] == [] for data in got), about
+        else:
+            expected = (
+                keys[index] if keys else await selected(served.database, table, READERS[reader], wanted)
+            )
+            rows = [data.get("record", data.get("old_record")) for data in got]
+            readable = case.readable(reader)
+            assert [row.get("id") for row in rows] == [
+                key if "id" in readable else None for key in expected
+            ], about
+            for data in got:
+                assert data["errors"] is None, about
+                assert [column["name"] for column in data["columns"]] == readable, about
+                told = tuple(data.get(name) for name in ("record", "old_record"))
+                shown = tuple(None if row is None else set(row) for row in told)
+                assert shown == tuple(
+                    None if row is None else set(row) for row in case.shown(reader, change)
+                ), about

@@ -1,14 +1,20 @@
-"""Installations for the tests that end or restart them."""
+"""Installations for the tests that end or restart them, and a browser."""
 
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.e2e.installation import Installation
+from tests.fakes.missing_parts import missing
+from tests.integration.collectors.conftest import containers, daemon, image
+
+__all__ = ["containers", "daemon", "image"]
 
 
 @pytest.fixture
@@ -25,3 +31,24 @@ def make_installation(tmp_path: Path) -> Iterator[Callable[[], Installation]]:
             return made
 
         yield make
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    """A headless Chromium that talks to nobody but us."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        missing("Chromium", "apt-get install chromium")
+    with sync_playwright() as playwright:
+        quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync")
+        launched = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu", *quiet]
+        )
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Page:
+    """A page of that browser, as wide as a laptop."""
+    return browser.new_page(viewport={"width": 1440, "height": 900})

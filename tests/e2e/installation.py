@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,11 @@ class Installation:
     environment: dict[str, str] = field(default_factory=clean_environment)
     process: subprocess.Popen[str] | None = None
 
-    def start(self, *options: str) -> None:
+    def start(self, *options: str, seconds: float = 120) -> None:
         """Run `crossfade up` and wait until `crossfade status` says that all is healthy."""
         ports = [
             word
-            for part in ("supabase", "database", "legacy", "dashboard")
+            for part in ("supabase", "database", "query", "control", "legacy", "dashboard")
             for word in (f"--port-{part}", "0")
         ]
         with (self.directory / "up.log").open("w") as log:
@@ -55,7 +56,7 @@ class Installation:
                 [CROSSFADE, "up", "--interval", "0.5", "--device", "e2e", *ports, *options],
                 cwd=self.directory, env=self.environment, stdout=log, stderr=log, text=True,
             )  # fmt: skip
-        wait_until("crossfade up is healthy", self.healthy, 60)
+        wait_until("crossfade up is healthy", self.healthy, seconds)
 
     def healthy(self) -> bool:
         """Ask `crossfade status`."""
@@ -112,6 +113,24 @@ class Installation:
         elsewhere = self.directory / ".crossfade/supabase/location.json"
         if elsewhere.exists():
             shutil.rmtree(json.loads(elsewhere.read_text())["cluster"])
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 60.0) -> tuple[str, str]:
+    """Wait for the end of a process; return the rest of what it writes.
+
+    Unlike ``communicate``, which reads past what ``readline`` has read ahead and so loses it.
+    """
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process, ThreadPoolExecutor(2) as pool:
+        rest = [pool.submit(each.read) for each in (process.stdout, process.stderr)]
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        out, err = (each.result() for each in rest)
+    return out, err
 
 
 def events(output: str) -> list[dict[str, Any]]:

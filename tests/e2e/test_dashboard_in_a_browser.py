@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from tests.e2e.installation import Installation
-from tests.fakes.missing_parts import missing
+from tests.integration.collectors.conftest import Containers
 
-pytestmark = [pytest.mark.e2e, pytest.mark.chromium, pytest.mark.xdist_group("e2e")]
+PASSWORD = "correct horse battery"
 
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    """A page of a headless Chromium that talks to nobody but us."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        missing("Chromium", "apt-get install chromium")
-    with sync_playwright() as playwright:
-        quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync")
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-gpu", *quiet]
-        )
-        yield browser.new_page(viewport={"width": 1440, "height": 900})
-        browser.close()
+pytestmark = [pytest.mark.e2e, pytest.mark.chromium, pytest.mark.xdist_group("e2e-own")]
 
 
 def test_the_dashboard_is_live_and_follows_the_flags(
@@ -41,5 +28,44 @@ def test_the_dashboard_is_live_and_follows_the_flags(
     assert made.run("flags", "set", "live.percent", "100").returncode == 0
     expect(page.get_by_text("Fed by Supabase").first).to_be_visible(timeout=10_000)
     expect(page.get_by_text("0 lost").first).to_be_visible(timeout=10_000)
+    page.goto(f"{made.part('dashboard')['address']}/hosts?range=1+h")
+    expect(page.get_by_text("mean and highest").first).to_be_visible(timeout=30_000)
     parity = json.loads((made.directory / ".crossfade/run/parity.json").read_text())
     assert parity["counts"]["missing_supabase"] == parity["counts"]["missing_legacy"] == 0
+
+
+@pytest.mark.docker
+def test_an_operator_moves_clients_and_stops_a_container(
+    make_installation: Callable[[], Installation], page: Page, containers: Containers
+) -> None:
+    name = containers.run("/bin/sh", "-c", "while :; do echo an order is taken; sleep 1; done")
+    made = make_installation()
+    made.start()
+    added = made.run("users", "add", "ann@example.com", "--role", "operator", "--password", PASSWORD)
+    assert added.returncode == 0, added.stderr
+    assert "ann@example.com  operator" in made.run("users", "list").stdout
+    page.goto(f"{made.part('dashboard')['address']}/migration")
+    expect(page.get_by_text("Fed by legacy").first).to_be_visible(timeout=30_000)
+    page.get_by_role("button", name="Sign in to act").click()
+    page.get_by_role("textbox", name="E-mail").fill("ann@example.com")
+    page.get_by_role("textbox", name="Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    expect(page.get_by_text("ann@example.com · operator")).to_be_visible(timeout=30_000)
+    page.get_by_role("slider").press("End")
+    expect(page.get_by_text("would move to Supabase")).to_contain_text(
+        re.compile(r"clients [1-9]\d* would move to Supabase"), timeout=10_000
+    )
+    page.get_by_label("Why").fill("all of them")
+    page.get_by_role("button", name="Apply").click()
+    expect(page.get_by_text("Fed by Supabase").first).to_be_visible(timeout=10_000)
+    (change,) = json.loads(made.run("flags", "history", "--format", "json").stdout)["changes"]
+    assert (change["who"], change["why"]) == ("ann@example.com", "all of them")
+
+    page.get_by_role("link", name="Containers").click()
+    chosen = page.get_by_label("Container", exact=True)
+    chosen.fill(name)
+    chosen.press("Enter")
+    expect(page.get_by_text("an order is taken").first).to_be_visible(timeout=10_000)
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_role("button", name=f"Stop {name}").click()
+    expect(page.get_by_text(f"{name} is exited")).to_be_visible(timeout=20_000)

@@ -13,10 +13,10 @@ pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
 
 
 def test_make_run_shows_where_to_look_and_ends_cleanly(tmp_path: Path) -> None:
-    ports = " ".join(f"--port-{part} 0" for part in ("supabase", "database", "legacy", "dashboard"))
+    ports = " ".join(f"--port-{part} 0" for part in ("supabase", "database", "query", "legacy", "dashboard"))
     done = subprocess.run(
-        ["make", "run", f"ARGS=--data-dir {tmp_path / 'data'} --for 12s {ports}"],
-        cwd=ROOT, env=clean_environment(), timeout=120, capture_output=True, text=True, check=False,
+        ["make", "run", f"ARGS=--data-dir {tmp_path / 'data'} --for 30s {ports}"],
+        cwd=ROOT, env=clean_environment(), timeout=180, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "everything is ready" in done.stdout

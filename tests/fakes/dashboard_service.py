@@ -103,6 +103,21 @@ def containers(seq: int, at: datetime) -> Event:
     )
 
 
+def alert_changed() -> Event:
+    """An alert that fires, as the alerting process tells it."""
+    told = {
+        "id": "a-1",
+        "rule": "disk-full",
+        "device": "box-1",
+        "item": "/",
+        "severity": "warning",
+        "state": "firing",
+        "firing": True,
+        "summary": "make room",
+    }
+    return event(StreamId("crossfade/alerts"), 1, "alert_changed", datetime.now(UTC), told)
+
+
 def parity_report(at: datetime, verdict: str = "PASS") -> dict[str, object]:
     """A report of the live comparison, as it is written for other processes."""
     counts = {

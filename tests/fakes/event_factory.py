@@ -20,10 +20,20 @@ def event(stream: str = "web-1/system", seq: int = 1, epoch: int = 1, **payload:
     )  # fmt: skip
 
 
-def opened(stream: str = "web-1/system", epoch: int = 1, previous: tuple[int, int] | None = None) -> Event:
+def opened(
+    stream: str = "web-1/system",
+    epoch: int = 1,
+    previous: tuple[int, int] | None = None,
+    *,
+    drained: bool = True,
+) -> Event:
     """Return the first event of an epoch."""
     draft = stream_opened(
-        StreamId(stream), at=START, owner="test", previous=Position(*previous) if previous else None
+        StreamId(stream),
+        at=START,
+        owner="test",
+        previous=Position(*previous) if previous else None,
+        drained=drained,
     )
     first = event(stream, 1, epoch)
     return Event(first.id, first.stream, epoch, 1, draft.kind, first.occurred_at, draft.payload)

@@ -30,6 +30,7 @@ class MemoryService(MonitoringService):
         self.up = True
         self.stalled = False
         self.refusal: str | None = None
+        self._cut_off = 0
 
     @property
     def backend(self) -> Backend:
@@ -57,14 +58,24 @@ class MemoryService(MonitoringService):
             self.up = up
             self._changed.notify_all()
 
+    async def refuse(self, reason: str) -> None:
+        """Refuse everybody, also those who are connected."""
+        self.refusal = reason
+        self._cut_off += 1
+        async with self._changed:
+            self._changed.notify_all()
+
     async def forget(self) -> None:
         """Lose all history; heads stay."""
         async with self._changed:
             self._events.clear()
 
-    def _check(self) -> None:
+    def _admit(self) -> None:
         if self.refusal:
             raise Refused(self._backend, self.refusal)
+
+    def _check(self) -> None:
+        self._admit()
         if not self.up:
             raise Unreachable(self._backend, "switched off by the test")
 
@@ -79,21 +90,23 @@ class MemoryService(MonitoringService):
         return subscription
 
     async def _feed(self, topics: frozenset[Topic], since: Cursor | None, out: Subscription[Item]) -> None:
-        if self.refusal:
-            raise Refused(self._backend, self.refusal)
-        sequencer: Sequencer | None = None
+        self._admit()
+        sequencer = Sequencer(since) if since is not None else None
+        cut_off = self._cut_off
         seen: defaultdict[StreamId, Position] = defaultdict(lambda: Position(0, 0))
         while True:
             async with self._changed:
-                out.live = self.up
+                out.live = self._knows(sequencer, topics)
                 while (
                     not self.up or self.stalled or (sequencer is not None and not self._fresh(topics, seen))
                 ):
                     await self._changed.wait()
-                    out.live = self.up
+                    if self._cut_off != cut_off:
+                        self._admit()
+                    out.live = self._knows(sequencer, topics)
                 heads = {s: p for s, p in self._heads.items() if selects(topics, s)}
                 if sequencer is None:
-                    sequencer = Sequencer(heads if since is None else since)
+                    sequencer = Sequencer(heads)
                 history: dict[StreamId, list[Event]] = {stream: [] for stream in heads}
                 for event in self._events:
                     if event.stream in history:
@@ -103,6 +116,11 @@ class MemoryService(MonitoringService):
                 behind = [e for e in history[stream] if e.position > sequencer.position(stream)]
                 for item in sequencer.fill(stream, behind, upto=head):
                     await out.put(item)
+
+    def _knows(self, sequencer: Sequencer | None, topics: frozenset[Topic]) -> bool:
+        """Tell whether the backend is up, and not behind what the client has."""
+        ours = sequencer.cursor if sequencer else {}
+        return self.up and Cursor(self._heads).covers({s: p for s, p in ours.items() if selects(topics, s)})
 
     def _fresh(self, topics: frozenset[Topic], seen: dict[StreamId, Position]) -> bool:
         return any(p > seen[s] for s, p in self._heads.items() if selects(topics, s))

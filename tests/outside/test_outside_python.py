@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +114,26 @@ async def test_broadcasts_to_oneself_and_others(project: Project, client: AsyncC
         assert {message["event"] for message in messages} == {"note"}
 
 
+async def test_a_burst_reaches_five_clients_whole_and_in_order(project: Project, client: AsyncClient) -> None:
+    numbers = list(range(200))
+    got: list[list[int]] = [[] for _ in range(5)]
+
+    def collect(into: list[int]) -> Callable[[Any], None]:
+        return lambda message: into.append(message["payload"]["n"])
+
+    async with contextlib.AsyncExitStack() as clients:
+        for into in got:
+            channel = (await clients.enter_async_context(python_client(project))).channel("py-burst")
+            channel.on_broadcast("n", collect(into))
+            await subscribed(channel)
+        sender = client.channel("py-burst", {"config": {"broadcast": {"ack": True, "self": False}}})
+        await subscribed(sender)
+        for n in numbers:
+            await sender.send_broadcast("n", {"n": n})
+        await until(lambda: all(len(into) == len(numbers) for into in got), "the last message at everybody")
+    assert got == [numbers] * 5
+
+
 async def test_broadcasting_over_http(project: Project, client: AsyncClient) -> None:
     got: list[Any] = []
     channel = client.channel("py-posted")
@@ -149,6 +170,29 @@ async def test_presence(project: Project, client: AsyncClient) -> None:
         await bob.untrack()
         await until(lambda: left == [("bob", "here")], "bob's departure")
     assert set(ada.presence_state()) == {"ada"}
+
+
+async def test_ten_members_agree(project: Project) -> None:
+    async with contextlib.AsyncExitStack() as clients:
+        members: list[AsyncRealtimeChannel] = []
+        for n in range(10):
+            made = await clients.enter_async_context(python_client(project))
+            member = made.channel("py-ten", {"config": {"presence": {"key": f"m{n}", "enabled": True}}})
+            member.on_presence_sync(lambda: None)
+            await subscribed(member)
+            members.append(member)
+        await asyncio.gather(*(member.track({"n": n}) for n, member in enumerate(members)))
+        everybody = {f"m{n}" for n in range(10)}
+        await until(
+            lambda: all(set(member.presence_state()) == everybody for member in members),
+            "everybody seeing all",
+        )
+        await members[0].unsubscribe()
+        await until(
+            lambda: all(set(member.presence_state()) == everybody - {"m0"} for member in members[1:]),
+            "everybody seeing the departure",
+        )
+        assert [state["n"] for state in members[1].presence_state()["m7"]] == [7]
 
 
 # -- postgres_changes -------------------------------------------------------------------------------------------------
@@ -198,6 +242,35 @@ async def test_changes_of_two_tables_on_one_channel(client: AsyncClient) -> None
     await until(lambda: all(got.values()), "a row of each")
     assert [len(rows) for rows in got.values()] == [1, 1]
     assert got["todos"][0]["data"]["table"] == "todos"
+
+
+async def test_each_kind_of_change_with_a_filter_of_its_own(client: AsyncClient) -> None:
+    await sign_up(client)
+    table = client.table("pg_changes")
+    value = f"iud-{time.monotonic_ns()}"
+    made = (await table.insert([{"value": name} for name in ("u", "d", "o")]).execute()).data
+    updated, deleted, other = (row["id"] for row in made)
+    got: list[tuple[str, int]] = []
+    channel = client.channel("py-iud")
+    wanted = {"INSERT": f"value=eq.{value}", "UPDATE": f"id=eq.{updated}", "DELETE": f"id=eq.{deleted}"}
+
+    def collect(message: Any) -> None:
+        data = message["data"]
+        got.append((data["type"], (data["old_record"] if data["type"] == "DELETE" else data["record"])["id"]))
+
+    for event, chosen in wanted.items():
+        channel.on_postgres_changes(
+            event, schema="public", table="pg_changes", filter=chosen, callback=collect
+        )  # type: ignore[arg-type]
+    await subscribed(channel, ready=True)
+    await table.delete().eq("id", other).execute()
+    answers = await asyncio.gather(
+        table.insert({"value": value}).execute(),
+        table.update({"amount": 1}).eq("id", updated).execute(),
+        table.delete().eq("id", deleted).execute(),
+    )
+    await until(lambda: len(got) == 3, "all three changes")
+    assert set(got) == {("INSERT", answers[0].data[0]["id"]), ("UPDATE", updated), ("DELETE", deleted)}
 
 
 async def test_a_stranger_sees_no_rows_but_deletions(project: Project, client: AsyncClient) -> None:
@@ -301,3 +374,49 @@ async def test_replay(client: AsyncClient, sql: asyncpg.Connection) -> None:
         (1, True),
         (2, True),
     ]
+
+
+async def test_nothing_of_before_since_is_replayed(client: AsyncClient, sql: asyncpg.Connection) -> None:
+    await sign_up(client)
+    send = "select realtime.send(jsonb_build_object('n', $1::int), 'note', 'topic:since', true)"
+    await sql.execute(send, 1)
+    since = await sql.fetchval("select ceil(extract(epoch from clock_timestamp()) * 1000 + 1)::bigint")
+    await until(lambda: time.time() * 1000 > since, "a later moment")
+    await sql.execute(send, 2)
+    got: list[Any] = []
+    replay = {"since": since, "limit": 25}
+    channel = client.channel("topic:since", {"config": {"private": True, "broadcast": {"replay": replay}}})  # type: ignore[typeddict-item]
+    channel.on_broadcast("note", got.append)
+    await subscribed(channel)
+    await until(lambda: got, "the message of after it")
+    assert [message["payload"]["n"] for message in got] == [2]
+
+
+async def test_triggers_tell_of_changes(client: AsyncClient, sql: asyncpg.Connection) -> None:
+    await sign_up(client)
+    got: list[Any] = []
+    channel = client.channel("topic:py-row", {"config": {"private": True}})
+    for event in ("INSERT", "UPDATE", "DELETE"):
+        channel.on_broadcast(event, got.append)
+    await subscribed(channel)
+    row_id = await sql.fetchval("insert into broadcast_changes (value) values ('py-row') returning id")
+    await sql.execute("update broadcast_changes set value = 'py-row' where id = $1", row_id)
+    await sql.execute("delete from broadcast_changes where id = $1", row_id)
+    await until(lambda: len(got) == 3, "all three changes")
+    row = {"id": row_id, "value": "py-row"}
+    told = [(p["operation"], p["record"], p["old_record"]) for p in (message["payload"] for message in got)]
+    assert told == [("INSERT", row, None), ("UPDATE", row, row), ("DELETE", None, row)]
+    assert (got[0]["payload"]["schema"], got[0]["payload"]["table"]) == ("public", "broadcast_changes")
+
+
+async def test_bytes_from_sql(client: AsyncClient, sql: asyncpg.Connection) -> None:
+    """The official Python client speaks version 1, which has no frame for bytes: it is spared them and lives on."""
+    got: list[Any] = []
+    channel = client.channel("py-bytes")
+    channel.on_broadcast("bytes", got.append)
+    channel.on_broadcast("note", got.append)
+    await subscribed(channel)
+    await sql.execute("select say_bytes('py-bytes', 'bytes', '00ff10')")
+    await sql.execute("select say('py-bytes', 'note', '{\"n\": 1}')")
+    await until(lambda: got, "the message behind the bytes")
+    assert [(message["event"], message["payload"]["n"]) for message in got] == [("note", 1)]

@@ -17,7 +17,7 @@ import docker
 import pytest
 from docker.errors import DockerException
 
-from collectors.docker import connect_to, from_environment, reason_of
+from collectors.docker_connection import connect_to, from_environment, reason_of
 
 
 def _missing(what: str, command: str) -> None:
@@ -75,22 +75,29 @@ class Containers:
     """Containers of one test, removed at its end."""
 
     def __init__(self, image: str) -> None:
-        self._image = image
-        self._made: list[str] = []
+        self.image = image
+        self.made: list[str] = []
 
-    def run(self, *command: str, options: tuple[str, ...] = ()) -> str:
-        name = f"cf-{uuid.uuid4().hex[:8]}"
-        self._made.append(name)
-        self.command("run", "-d", "--name", name, "--network", "none", *options, self._image, *command)
+    def run(self, *command: str, options: tuple[str, ...] = (), name: str = "") -> str:
+        name = name or f"cf-{uuid.uuid4().hex[:8]}"
+        self.made.append(name)
+        self.command("run", "-d", "--name", name, "--network", "none", *options, self.image, *command)
         return name
 
     def remove_all(self) -> None:
-        for name in self._made:
+        for name in self.made:
             with suppress(subprocess.CalledProcessError):
                 self.command("rm", "-f", name)
 
     def command(self, *arguments: str) -> None:
         subprocess.run(["docker", *arguments], check=True, capture_output=True, timeout=60)
+
+    def logs(self, name: str) -> list[str]:
+        """Return what Docker itself has of a container's log, stdout first."""
+        said = subprocess.run(
+            ["docker", "logs", name], check=True, capture_output=True, text=True, timeout=60
+        )
+        return [*said.stdout.splitlines(), *said.stderr.splitlines()]
 
 
 @pytest.fixture
@@ -109,6 +116,9 @@ class Way:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.flows = asyncio.Event()
+        """Cleared, nothing comes through and nothing ends, as with a daemon that hangs."""
+        self.flows.set()
 
     def connect(self) -> docker.APIClient:
         return connect_to(f"unix://{self.path}")
@@ -124,13 +134,21 @@ class Way:
         self._writers |= {writer, far_writer}
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(_copy(reader, far_writer))
-                group.create_task(_copy(far_reader, writer))
+                group.create_task(self._copy(reader, far_writer))
+                group.create_task(self._copy(far_reader, writer))
         finally:
             for one in (writer, far_writer):
                 one.close()
                 self._writers.discard(one)
             self._tasks.discard(task)
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                await self.flows.wait()
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()
 
     async def cut(self, *, close: bool) -> None:
         """End every connection; with ``close`` refuse new ones, as a stopped daemon does."""
@@ -142,14 +160,6 @@ class Way:
             writer.transport.abort()
         if self._tasks:
             await asyncio.wait(self._tasks)
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    writer.transport.abort()
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from typing import Any
 import docker
 import pytest
 
-from collectors.docker import DockerCollector, connect_to
+from collectors.docker import DockerCollector
+from collectors.docker_connection import connect_to
 from monitoring.events import Draft, Kind
 
 
@@ -32,6 +33,25 @@ class Told:
             for draft in self.drafts
             if draft.kind == Kind.CONTAINER_STATUS_CHANGED and draft.payload["container"]["name"] == name
         ]
+
+    def payload(self, name: str, action: str) -> Any:
+        """Return the payload of one container's change."""
+        return next(
+            draft.payload
+            for draft in self.drafts
+            if draft.kind == Kind.CONTAINER_STATUS_CHANGED
+            and (draft.payload["container"]["name"], draft.payload["action"]) == (name, action)
+        )
+
+    def healths(self, name: str) -> set[str | None]:
+        """Return every health one container was told to have."""
+        return {
+            draft.payload["current"]["health"]
+            for draft in self.drafts
+            if draft.kind == Kind.CONTAINER_STATUS_CHANGED
+            and draft.payload["container"]["name"] == name
+            and draft.payload["current"]
+        }
 
     def availability(self) -> list[bool]:
         return [
@@ -118,6 +138,58 @@ async def test_a_container_s_life_is_told_as_it_happens(daemon: Any, containers:
 
 
 @pytest.mark.docker
+async def test_every_other_change_is_told_too(daemon: Any, containers: Any) -> None:
+    """How soon is measured in bench/docker_watch.py; here it only has to be told."""
+    collector = DockerCollector("web-1")
+    async with watching(collector) as told:
+        await until(lambda: collector.available, "the connection")
+        name = await asyncio.to_thread(containers.run, "sleep", "1000")
+        await asyncio.to_thread(containers.command, "restart", "-t", "0", name)
+        await until(
+            lambda: told.changes(name)[2:] == [("die", "exited"), ("start", "running")], "the restart"
+        )
+        await asyncio.to_thread(containers.command, "rename", name, f"{name}-b")
+        containers.made.append(f"{name}-b")
+        await until(lambda: told.changes(f"{name}-b") == [("rename", "running")], "the new name")
+        await asyncio.to_thread(containers.command, "rm", "-f", f"{name}-b")
+
+        await asyncio.to_thread(containers.run, "sleep", "1000", name=name)
+        await until(
+            lambda: told.changes(name)[-2:] == [("create", "created"), ("start", "running")], "the successor"
+        )
+
+        sick = ("--health-cmd", "false", "--health-interval", "1s", "--health-retries", "1")
+        ill = await asyncio.to_thread(containers.run, "sleep", "1000", options=sick)
+        await until(lambda: "unhealthy" in told.healths(ill), "that it is unhealthy")
+
+        hog = "a=0123456789; while :; do a=$a$a; done"
+        fed = await asyncio.to_thread(containers.run, "sh", "-c", hog, options=("-m", "16m"))
+        await until(lambda: ("die", "exited") in told.changes(fed), "its end")
+        await until(lambda: ("oom", "running") in told.changes(fed), "that memory ran out")
+        end = told.payload(fed, "die")
+        assert (end["exit_code"], end["oom_killed"]) == (137, True)
+        (after,) = (
+            each for each in (await collector.collect())[-1].payload["containers"] if each["name"] == fed
+        )
+        assert (after["status"], after["exit_code"], after["oom_killed"]) == ("exited", 137, True)
+
+
+@pytest.mark.docker
+async def test_every_container_of_many_has_numbers_in_every_tick(daemon: Any, containers: Any) -> None:
+    """Docker up to 24 answers one-shot requests at its next tick only: all of a tick have to be asked at once."""
+    names = {await asyncio.to_thread(containers.run, "sleep", "1000") for _ in range(12)}
+    collector = DockerCollector("web-1", stats_seconds=5.0)
+    async with watching(collector):
+        await until(lambda: collector.available, "the connection")
+        for tick in range(2):
+            entries = (await collector.collect())[-1].payload["containers"]
+            ours = [each for each in entries if each["name"] in names]
+            assert len(ours) == len(names)
+            assert all(each["memory_used_bytes"] for each in ours)
+            assert all((each["cpu_percent"] is not None) is (tick == 1) for each in ours)
+
+
+@pytest.mark.docker
 async def test_numbers_agree_with_docker_s_own(daemon: docker.APIClient, containers: Any) -> None:
     busy = await asyncio.to_thread(containers.run, "sh", "-c", "while :; do :; done")
     idle = await asyncio.to_thread(containers.run, "sleep", "1000")
@@ -193,3 +265,22 @@ async def test_a_daemon_that_goes_away_is_told_and_comes_back(way: Any, containe
         await until(lambda: collector.available, "the return")
         assert (await container(collector, name))["running"]
         assert collector.detail == "Docker is there"
+
+
+@pytest.mark.docker
+async def test_a_daemon_that_hangs_is_told_as_away_and_comes_back(way: Any, containers: Any) -> None:
+    """It ends no stream, so only its silence tells; the list is not due for half a minute."""
+    name = await asyncio.to_thread(containers.run, "sleep", "1000")
+    collector = DockerCollector("web-1", connect=way.connect, retry_seconds=0.1)
+    async with watching(collector) as told:
+        await until(lambda: collector.available, "the connection")
+        assert (await container(collector, name))["status"] == "running"
+        way.flows.clear()
+        async with asyncio.timeout(15):
+            while told.availability() != [False]:
+                await collector.collect()
+                await asyncio.sleep(0.05)
+        assert "does not answer" in collector.detail
+        way.flows.set()
+        await until(lambda: collector.available, "the return")
+        assert (await container(collector, name))["status"] == "running"

@@ -16,19 +16,19 @@ from tests.fakes.dashboard_service import ReplayedService, connected
 DEADLINE_SECONDS = 20.0
 
 
-def script(hub):
-    from dashboard import page  # noqa: PLC0415 - AppTest runs this body as a script of its own
+def script(hub, path):
+    from dashboard import app  # noqa: PLC0415 - AppTest runs this body as a script of its own
 
-    page.configure()
-    page.draw(hub)
+    app.configure()
+    app.draw_page(hub, path)
 
 
 class Page:
     """A hub and the page over it."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, path: str) -> None:
         self.hub = hub
-        self.app = AppTest.from_function(script, args=(hub,), default_timeout=DEADLINE_SECONDS)
+        self.app = AppTest.from_function(script, args=(hub, path), default_timeout=DEADLINE_SECONDS)
 
     def when(self, condition: Callable[[Frame], bool]) -> AppTest:
         """Draw the page once the hub's picture fulfils the condition."""
@@ -50,7 +50,7 @@ def open_page() -> Iterator[MakePage]:
     """Make a page over a replayed service; keywords replace what the hub gets."""
     hubs: list[Hub] = []
 
-    def make(service: ReplayedService, **replaced: Any) -> Page:
+    def make(service: ReplayedService, path: str = "overview", **replaced: Any) -> Page:
         wished = Flags(weight=100_000, allow=frozenset({ClientId("ops@example.com")}))
         given: dict[str, Any] = {
             "client_id": "viewer-1",
@@ -58,11 +58,12 @@ def open_page() -> Iterator[MakePage]:
             "flags": lambda: (wished, None),
             "parity": lambda: None,
             "collect": lambda: None,
+            "processes": lambda: None,
         }
         hub = Hub(Sources(**(given | replaced)))
         hubs.append(hub)
         hub.start()
-        return Page(hub)
+        return Page(hub, path)
 
     yield make
     for hub in hubs:

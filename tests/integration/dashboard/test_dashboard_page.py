@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from dashboard.app import PAGES
+from dashboard.hub import Frame
 from monitoring.errors import Refused, Unreachable
 from monitoring.flags.model import Flags
 from monitoring.service import Backend
@@ -31,17 +33,40 @@ def frames(app: AppTest) -> str:
     return "\n".join(each.value.to_string() for each in (*app.dataframe, *app.table))
 
 
-def test_a_full_page(open_page: Any) -> None:
+def samples(frame: Frame) -> int:
+    """Return how many readings the page has."""
+    return sum(len(host.samples) for host in frame.state.hosts.values())
+
+
+def test_the_overview_in_full(open_page: Any) -> None:
     page = open_page(ReplayedService(history=300), parity=lambda: parity_report(datetime.now(UTC)))
-    app = page.when(
-        lambda frame: frame.connection.ever_live and frame.parity and len(frame.state.samples) > 290
-    )
+    app = page.when(lambda frame: frame.connection.ever_live and frame.parity and samples(frame) > 290)
     written, tables = text(app), frames(app)
-    assert "box-1" in written
     assert "Live ·" in written
     assert "Fed by legacy · flags want Supabase" in written
     assert "`viewer-1`" in written
     assert "**100 %** of clients on Supabase" not in written  # it is the bar's own text
+    assert [metric.label for metric in app.metric] == [
+        "Hosts up",
+        "Containers",
+        "Events",
+        "Sessions",
+        "Requests",
+        "Connections",
+    ]
+    assert app.metric[0].value == "1 of 1"
+    assert "Pass" in written
+    assert "**mailer** on box-1 is unhealthy" in written
+    assert "box-1" in tables
+    assert "`ops@example.com`" in tables
+
+
+def test_a_host_in_full(open_page: Any) -> None:
+    page = open_page(ReplayedService(history=300), "hosts")
+    app = page.when(lambda frame: frame.connection.ever_live and samples(frame) > 290)
+    written, tables = text(app), frames(app)
+    assert app.selectbox[0].value == "box-1"
+    assert "8 cores" in written
     assert [metric.label for metric in app.metric] == [
         "CPU",
         "Memory",
@@ -52,11 +77,32 @@ def test_a_full_page(open_page: Any) -> None:
     ]
     assert app.metric[0].value.endswith(" %")
     assert len(app.get("echarts_chart")) == 3
-    assert "Pass" in written
     assert "/var/lib/postgresql" in tables
     assert "nginx:1.27" in tables
-    assert "metric_collected" in tables
-    assert "`ops@example.com`" in tables
+
+
+def test_containers_are_searched(open_page: Any) -> None:
+    page = open_page(ReplayedService(history=5, interval=None), "containers")
+    app = page.when(lambda frame: frame.connection.ever_live)
+    assert "nginx:1.27" in frames(app)
+    app.text_input[0].set_value("postgres").run()
+    assert "nginx:1.27" not in frames(app)
+    assert "postgres:17.2" in frames(app)
+    app.text_input[0].set_value("nothing has this").run()
+    assert "No container has that in its name or image." in text(app)
+
+
+def test_events_are_filtered_paused_and_downloaded(open_page: Any) -> None:
+    page = open_page(ReplayedService(history=5, interval=None), "events")
+    app = page.when(lambda frame: len(frame.state.feed) == 10)
+    assert "metric_collected" in frames(app)
+    assert '"kind": "containers_collected"' in app.code[0].value
+    app.multiselect[0].set_value(["metric_collected"]).run()
+    assert "containers_collected" not in frames(app)
+    assert '"kind": "metric_collected"' in app.code[0].value
+    assert not app.get("download_button")
+    app.toggle[0].set_value(True).run()
+    assert app.get("download_button")
 
 
 def test_the_badge_follows_a_move_and_the_move_is_told(open_page: Any) -> None:
@@ -77,13 +123,28 @@ def test_an_empty_page_says_why_everything_is_empty(open_page: Any) -> None:
     page = open_page(ReplayedService(history=0, interval=None, with_containers=False), collect=lambda: docker)
     app = page.when(lambda frame: frame.connection.ever_live and frame.docker_note is not None)
     written = text(app)
-    assert "Waiting for a host" in written
+    assert "No host has been heard yet" in written
+    assert "Nothing is watched yet." in written
     assert "not compared yet" in written
-    assert r"Docker is not there\: no socket" in written
-    assert "No event has come yet." in written
-    assert "No disk has been reported yet." in written
     assert "no moves since this viewer connected" in written
     assert len(app.metric) == 6
+
+
+def test_no_containers_says_why(open_page: Any) -> None:
+    docker = {"docker": {"available": False, "detail": "Docker is not there: no socket"}}
+    page = open_page(
+        ReplayedService(history=1, interval=None, with_containers=False), "containers", collect=lambda: docker
+    )
+    app = page.when(lambda frame: frame.connection.ever_live and frame.docker_note is not None)
+    assert r"Docker is not there\: no socket" in text(app)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_is_drawn_where_nothing_is_known(open_page: Any, path: str) -> None:
+    app = open_page(ReplayedService(history=0, interval=None, with_containers=False), path).when(
+        lambda frame: frame.connection.ever_live
+    )
+    assert "Live · no reading yet" in text(app)
 
 
 def test_an_outage_is_on_the_page_with_its_time(open_page: Any) -> None:

@@ -1,10 +1,7 @@
 """The Realtime server without its database: rooms, broadcast and presence need none."""
 
-import asyncio
 import contextlib
 import dataclasses
-import itertools
-import json
 import time
 
 import pytest
@@ -16,36 +13,15 @@ from embedded.habits import Habits
 from embedded.phoenix.limits import Limits
 from embedded.realtime import RealtimeServer
 from embedded.realtime_broadcast import NoHistory, ServiceRoleOnly
+from tests.fakes.phoenix_client import PhoenixClient
 
 
-class Peer:
+class Peer(PhoenixClient):
     """A raw client of one version."""
-
-    def __init__(self, socket, vsn):
-        self.socket = socket
-        self.vsn = vsn
-        self._refs = itertools.count(1)
-
-    async def send(self, topic, event, payload, *, join_ref=None, ref=None):
-        ref = str(next(self._refs)) if ref is None else ref
-        join_ref = ref if event == "phx_join" else join_ref
-        if self.vsn == "2.0.0":
-            frame = [join_ref, ref, topic, event, payload]
-        else:
-            frame = {"topic": topic, "event": event, "payload": payload, "ref": ref, "join_ref": join_ref}
-        await self.socket.send(json.dumps(frame))
-        return ref
-
-    async def raw(self, seconds=10.0):
-        async with asyncio.timeout(seconds):
-            return await self.socket.recv()
 
     async def receive(self, seconds=10.0):
         """Return topic, event and payload of the next text frame."""
-        frame = json.loads(await self.raw(seconds))
-        if isinstance(frame, dict):
-            return frame["topic"], frame["event"], frame["payload"]
-        return tuple(frame[2:])
+        return tuple((await self.frame(seconds))[2:])
 
     async def join(self, topic="realtime:room", /, *, key=None, private=False, token=None, **broadcast):
         """Join, with presence if a key is given, and return the reply's payload."""
@@ -72,12 +48,6 @@ class Peer:
         """Send a binary frame of kind 3."""
         fields = [field.encode() for field in ("1", ref, topic, event, "")]
         await self.socket.send(bytes((3, *map(len, fields), is_json)) + b"".join(fields) + data)
-
-    async def silent(self):
-        """Assert that nothing was on its way: the answer to a heartbeat is the next frame."""
-        await self.send("phoenix", "heartbeat", {}, ref="heartbeat")
-        topic, event, _ = await self.receive()
-        assert (topic, event) == ("phoenix", "phx_reply")
 
 
 @dataclasses.dataclass

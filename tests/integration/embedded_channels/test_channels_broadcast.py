@@ -336,7 +336,7 @@ async def test_receivers_of_too_much_are_closed(serve):
         sender, receiver = await rooms.peer(), await rooms.peer()
         await sender.join(ack=True)
         await receiver.join()
-        rooms.server.hub._events.add(1000, time.monotonic() - 6)
+        rooms.server.hub.events.add(1000, time.monotonic() - 6)
         await sender.broadcast(TOPIC, "e", {})
         assert (await sender.receive())[2] == OK
         _, event, payload = await receiver.receive()

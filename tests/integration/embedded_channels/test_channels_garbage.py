@@ -1,7 +1,9 @@
 """Whatever a client sends, the server and the other clients go on."""
 
 import asyncio
+import itertools
 import json
+import re
 import socket
 import threading
 
@@ -157,3 +159,56 @@ def test_bytes_of_any_kind(background, bystander, data, upgraded):
             assert b"101" in raw.recv(4096)
         raw.sendall(data)
     still_served(bystander, "bystander-lives")
+
+
+conversations = st.lists(messages | binary_frames(), min_size=1, max_size=5)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sent=conversations, data=st.data())
+def test_any_chunking_gives_the_same_answers(background, sent, data):
+    """A conversation in one piece, and in WebSocket fragments and TCP segments of any size."""
+    mark = json.dumps([None, "done", "phoenix", "heartbeat", {}])
+    payloads = [each if isinstance(each, bytes) else json.dumps(list(each)) for each in [*sent, mark]]
+    payloads[-1] = mark
+    whole = b"".join(frame for each in payloads for frame in client_frames(each, []))
+    cuts = st.lists(st.integers(0, 200), max_size=3)
+    pieces = b"".join(frame for each in payloads for frame in client_frames(each, data.draw(cuts)))
+    places = sorted(data.draw(st.lists(st.integers(0, len(pieces)), max_size=8)))
+    segments = [pieces[begin:end] for begin, end in zip([0, *places], [*places, len(pieces)], strict=True)]
+    assert answers(background, segments) == answers(background, [whole])
+
+
+def client_frames(payload, cuts):
+    """Return a message as masked frames, cut at these places; the mask is zeros."""
+    first = 0x2 if isinstance(payload, bytes) else 0x1
+    content = payload if isinstance(payload, bytes) else payload.encode()
+    places = [0, *sorted(min(cut, len(content)) for cut in cuts), len(content)]
+    for number, (begin, end) in enumerate(itertools.pairwise(places)):
+        last = number == len(places) - 2
+        part = content[begin:end]
+        size = bytes((0x80 | len(part),)) if len(part) < 126 else bytes((0x80 | 126,)) + len(part).to_bytes(2)
+        yield bytes(((0x80 if last else 0) | (first if number == 0 else 0),)) + size + bytes(4) + part
+
+
+def answers(background, segments):
+    """Return what a new connection is answered, up to the mark, without what differs from run to run."""
+    with socket.create_connection(("127.0.0.1", background.rooms.port), timeout=10) as raw:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        path = background.rooms.url().partition(str(background.rooms.port))[2]
+        raw.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+        )
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += raw.recv(1)
+        assert head.startswith(b"HTTP/1.1 101")
+        for segment in segments:
+            raw.sendall(segment)
+        received = b""
+        while b'"done","phoenix"' not in received:
+            part = raw.recv(65536)
+            assert part, received
+            received += part
+    return re.sub(rb'"phx_ref":"[^"]*"|[0-9a-f]{8}-[0-9a-f-]{27}', b"-", received)

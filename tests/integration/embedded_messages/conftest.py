@@ -15,6 +15,7 @@ from aiohttp import web
 from embedded import keys as key_store
 from embedded.gateway import GatewayOptions, create_app
 from embedded.postgres import Postgres
+from tests.fakes.phoenix_client import PhoenixClient
 
 USER_1 = "11111111-1111-1111-1111-111111111111"
 USER_2 = "22222222-2222-2222-2222-222222222222"
@@ -53,36 +54,10 @@ async def until(condition, seconds=10.0, what="the condition"):
         await asyncio.sleep(0.01)
 
 
-class Channels:
+class Channels(PhoenixClient):
     """A raw client."""
 
-    def __init__(self, socket, vsn):
-        self.socket = socket
-        self.vsn = vsn
-        self._refs = itertools.count(1)
-
-    async def send(self, topic, event, payload, *, join_ref=None):
-        ref = str(next(self._refs))
-        join_ref = ref if event == "phx_join" else join_ref
-        if self.vsn == "2.0.0":
-            frame = [join_ref, ref, topic, event, payload]
-        else:
-            frame = {"topic": topic, "event": event, "payload": payload, "ref": ref, "join_ref": join_ref}
-        await self.socket.send(json.dumps(frame))
-        return ref
-
-    async def raw(self, seconds=10.0):
-        async with asyncio.timeout(seconds):
-            return await self.socket.recv()
-
-    async def receive(self):
-        """Return [join_ref, ref, topic, event, payload] of the next text frame."""
-        text = await self.raw()
-        assert isinstance(text, str), text
-        frame = json.loads(text)
-        if isinstance(frame, dict):
-            return [None, frame["ref"], frame["topic"], frame["event"], frame["payload"]]
-        return frame
+    receive = PhoenixClient.frame
 
     async def join(self, topic, token=None, *, private=True, presence=False, **broadcast):
         """Join `topic`, without prefix, and return the reply's payload."""
@@ -123,12 +98,6 @@ class Channels:
             answers.append((await self.receive())[1])
         assert answers[-1] == beat
         return answers[0] == ref
-
-    async def silent(self):
-        """Assert that nothing was on its way: the answer to a heartbeat is the next frame."""
-        ref = await self.send("phoenix", "heartbeat", {})
-        frame = await self.receive()
-        assert frame[1:4] == [ref, "phoenix", "phx_reply"], frame
 
 
 def kind_4(frame):

@@ -74,6 +74,24 @@ async def test_a_message_is_replayed_or_live_never_both(project):
         assert [(await client.receive())[3] for _ in range(2)] == ["phx_reply", "phx_close"]
 
 
+@pytest.mark.parametrize("vsn", ["1.0.0", "2.0.0"])
+async def test_bytes_are_replayed_to_whom_has_frames_for_them(project, vsn):
+    sql = await project.sql()
+    await sql.execute("select realtime.send('{\"n\": 1}', 'rp', 'room-1')")
+    await sql.execute("select realtime.send_binary('\\x00ff10', 'rp', 'room-1')")
+    await sql.execute("select realtime.send('{\"n\": 2}', 'rp', 'room-1')")
+    bytes_id = await sql.fetchval(
+        "select id::text from realtime.messages where topic = 'room-1' and binary_payload is not null"
+    )
+    client = await project.client(vsn)
+    await client.joined("room-1", project.token(sub=USER_1), replay={"since": 0})
+    got = [await client.message() for _ in range(2 if vsn == "1.0.0" else 3)]
+    if vsn == "2.0.0":
+        assert got.pop(1) == ("realtime:room-1", "rp", {"id": bytes_id, "replayed": True}, b"\x00\xff\x10")
+    assert [payload["n"] for _, _, _, payload in got] == [1, 2]
+    await client.silent()
+
+
 @pytest.mark.parametrize(
     ("topic", "private", "replay", "reason"),
     [

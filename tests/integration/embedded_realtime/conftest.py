@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import itertools
-import json
 import time
 
 import asyncpg
@@ -15,6 +14,7 @@ from embedded import keys as key_store
 from embedded.migrations import apply_bootstrap
 from embedded.postgres import Postgres
 from embedded.realtime import RealtimeServer
+from tests.fakes.phoenix_client import PhoenixClient
 
 USER_1 = "11111111-1111-1111-1111-111111111111"
 USER_2 = "22222222-2222-2222-2222-222222222222"
@@ -64,34 +64,10 @@ async def until(condition, seconds=10.0, what="the condition"):
         await asyncio.sleep(0.01)
 
 
-class Client:
+class Client(PhoenixClient):
     """A raw client that speaks frames; `ref` counts up as real clients' do."""
 
-    def __init__(self, socket, vsn):
-        self.socket = socket
-        self.vsn = vsn
-        self._refs = itertools.count(1)
-
-    async def send(self, topic, event, payload, *, join_ref=None, ref=None):
-        ref = str(next(self._refs)) if ref is None else ref
-        join_ref = ref if event == "phx_join" else join_ref
-        if self.vsn == "2.0.0":
-            frame = [join_ref, ref, topic, event, payload]
-        else:
-            frame = {"topic": topic, "event": event, "payload": payload, "ref": ref, "join_ref": join_ref}
-        await self.socket.send(json.dumps(frame))
-        return ref
-
-    async def raw(self, seconds=10.0):
-        async with asyncio.timeout(seconds):
-            return await self.socket.recv()
-
-    async def receive(self, seconds=10.0):
-        """Return [join_ref, ref, topic, event, payload] of the next frame."""
-        frame = json.loads(await self.raw(seconds))
-        if isinstance(frame, dict):
-            return [None, frame["ref"], frame["topic"], frame["event"], frame["payload"]]
-        return frame
+    receive = PhoenixClient.frame
 
     async def join(self, topic, changes, token=None):
         """Join and return the reply's payload and the system message that follows it."""
@@ -115,12 +91,6 @@ class Client:
         frame = await self.receive(seconds)
         assert frame[3] == "postgres_changes", frame
         return frame[2], frame[4]["data"], frame[4]["ids"]
-
-    async def silent(self):
-        """Assert that nothing was on its way: the answer to a heartbeat is the next frame."""
-        ref = await self.send("phoenix", "heartbeat", {})
-        frame = await self.receive()
-        assert frame[1:4] == [ref, "phoenix", "phx_reply"], frame
 
 
 class Stack:

@@ -85,7 +85,9 @@ async def test_a_large_transaction_interrupted_arrives_once(own_stack):
     while not got or got[-1] != 0:
         got.append((await client.change(30))[1]["record"]["id"])
         if len(got) in {500, 4000, 8000}:
-            broken += await sql.fetchval(TERMINATE)
+            while not await sql.fetchval(TERMINATE):  # the one before may still be on its way back
+                await asyncio.sleep(0.01)
+            broken += 1
     assert got == [*range(1, rows + 1), 0]
     assert broken == 3
     health = stack.server.health()
@@ -145,6 +147,43 @@ async def test_a_lost_slot_sends_subscribers_away(own_stack):
     await connection.close()
     await asyncio.wait_for(client.socket.wait_closed(), 10)
     assert client.socket.close_code == 1012
+
+
+async def test_a_slot_that_keeps_too_much_is_given_up_and_that_is_said(own_stack, caplog):
+    """A transaction stays open, so the slot keeps all WAL since; more than max_slot_wal_keep_size it may not."""
+    stack = own_stack
+    admin, holder = await stack.sql(), await stack.sql()
+    await admin.execute("alter system set max_slot_wal_keep_size = '1MB'")
+    await admin.execute("select pg_reload_conf()")
+    client = await stack.client()
+    await client.subscribe("realtime:x", TODOS)
+    before = stack.server.health()
+    assert (before["slots_lost"], before["last_slot_lost"]) == (0, None)
+    await holder.execute("begin")
+    await holder.execute("insert into todos (id) values (1)")
+    for number in range(4):  # each switch leaves a segment of 16 MB behind
+        await admin.execute("insert into nopk values ($1, 'x')", number)
+        await admin.execute("select pg_switch_wal()")
+    await admin.execute("checkpoint")  # it is then that PostgreSQL counts
+    # told although there can be no new slot before the transaction ends
+    await asyncio.wait_for(client.socket.wait_closed(), 20)
+    assert client.socket.close_code == 1012
+    await holder.execute("rollback")
+    await until(lambda: stack.server.health()["live"], what="the feed on a new slot")
+    health = stack.server.health()
+    assert health["slots_lost"] == 1
+    assert health["fault"] is None
+    assert "realtime_outage was lost (wal_removed)" in health["last_slot_lost"]
+    said = [record for record in caplog.records if record.getMessage() == health["last_slot_lost"]]
+    assert [record.levelname for record in said] == ["ERROR"]
+    kept = await admin.fetchval(
+        "select pg_current_wal_lsn() - restart_lsn from pg_replication_slots where slot_name = 'realtime_outage'"
+    )
+    assert kept < 16 << 20
+    again = await stack.client()
+    await again.subscribe("realtime:x", TODOS)
+    await insert(stack, [2])
+    assert (await again.change())[1]["record"]["id"] == 2
 
 
 async def test_a_restarted_server_goes_on_from_its_slot(own_stack, tmp_path):

@@ -271,7 +271,7 @@ async def test_unsupported_features_are_said(client: AsyncClient) -> None:
     assert caught.value.code == "PGRST127"
     assert "embedded server" in str(caught.value.details)
     with pytest.raises(APIError) as caught:
-        await client.table("items").select("*").csv().execute()
+        await client.table("items").select("*").explain().execute()
     assert caught.value.code == "PGRST107"
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from websockets.asyncio.client import connect
@@ -20,8 +23,11 @@ from adapters.legacy_websocket import LegacyWebSocket
 from adapters.spool import Spool
 from legacy_ws.server import LegacyServer
 from monitoring.events import Draft, StreamId
+from tests.fakes.log_source import ScriptedLogs
 
 TOKEN = "integration-tests"
+STREAM_TOKEN = "a-token-of-its-own"
+BEARER = {"Authorization": f"Bearer {STREAM_TOKEN}"}
 
 
 async def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
@@ -62,9 +68,28 @@ def token_file(tmp_path):
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[LegacyServer]:
-    async with LegacyServer(token=TOKEN, port=0) as one:
+def logs() -> ScriptedLogs:
+    return ScriptedLogs()
+
+
+@pytest.fixture
+async def server(tmp_path: Path, logs: ScriptedLogs) -> AsyncIterator[LegacyServer]:
+    async with LegacyServer(
+        token=TOKEN, port=0, stream_token=STREAM_TOKEN, export_dir=tmp_path / "exports", logs=logs
+    ) as one:
         yield one
+
+
+async def get(port: int, path: str) -> tuple[int, bytes]:
+    """Return status and body of a GET."""
+
+    def request() -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+
+    return await asyncio.to_thread(request)
 
 
 @asynccontextmanager
@@ -102,6 +127,35 @@ class JsonClient:
 async def dashboard(url, **settings):
     async with connect(url, proxy=None, close_timeout=1, **settings) as socket:
         yield JsonClient(socket)
+
+
+@asynccontextmanager
+async def that_reads_little(url, **settings):
+    """Connect a client whose socket takes next to nothing while nobody reads from it."""
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.setblocking(False)
+    parts = urlsplit(url)
+    await asyncio.get_running_loop().sock_connect(raw, (parts.hostname, parts.port))
+    async with connect(
+        url,
+        sock=raw,
+        proxy=None,
+        compression=None,  # what compresses well would fit for long
+        max_queue=1,
+        ping_interval=None,
+        max_size=None,
+        close_timeout=0,
+        **settings,
+    ) as connection:
+        yield JsonClient(connection)
+
+
+async def read_to_the_end(connection):
+    """Read until the connection is closed, which raises ConnectionClosed."""
+    async with asyncio.timeout(10):
+        while True:
+            await connection.recv()
 
 
 @asynccontextmanager

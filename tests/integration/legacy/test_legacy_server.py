@@ -3,42 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
 import socket
 import struct
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
+from legacy_ws.connections import MAX_MESSAGE_BYTES
 from legacy_ws.errors import PortTaken
-from legacy_ws.server import MAX_MESSAGE_BYTES, LegacyServer
+from legacy_ws.server import LegacyServer
 from monitoring.events import to_json
 from tests.fakes.event_factory import event, run
-from tests.integration.legacy.conftest import TOKEN, dashboard, until
+from tests.integration.legacy.conftest import (
+    TOKEN,
+    dashboard,
+    get,
+    linked,
+    read_to_the_end,
+    that_reads_little,
+    until,
+)
 
 WEB = "web-1/system"
 EVENT_KEYS = [
     "type", "connection_type", "direction", "script_name", "function_name", "data_size_bytes", "response_time_ms",
     "error", "metadata", "broadcast_time",
 ]  # fmt: skip
-
-
-async def get(server, path):
-    def request():
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status, response.read().decode()
-
-    return await asyncio.to_thread(request)
-
-
-async def read_to_the_end(connection):
-    async with asyncio.timeout(10):
-        while True:
-            await connection.recv()
 
 
 async def test_a_plain_client_gets_the_seeds_stats_and_every_event(server):
@@ -55,6 +49,7 @@ async def test_a_plain_client_gets_the_seeds_stats_and_every_event(server):
         ]
         assert stats["type"] == "initial_stats"
         assert list(stats["stats"]) == ["websocket", "redis", "supabase", "kimi", "glm"]
+        assert stats["stats"]["kimi"] == {}
         server.hub.take(run(WEB, 3))
         for seq in (1, 2, 3):
             message = await client.next()
@@ -129,44 +124,33 @@ async def test_invalid_text_closes_only_its_sender(server):
 
 
 async def test_a_client_that_does_not_read_is_closed_with_1013_and_the_others_get_everything():
-    async with LegacyServer(token=TOKEN, port=0, max_queue=50) as server:
-        raw = socket.socket()
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        raw.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", server.port))
-        async with (
-            connect(server.url, sock=raw, proxy=None, max_queue=1, ping_interval=None, max_size=None) as slow,
-            dashboard(server.url) as quick,
-        ):
-            await quick.next("initial_stats")
-            seq = 0
-            while not server.hub.measured.traffic.slow_clients_closed:
-                assert seq < 20_000
-                seq += 1
-                server.hub.take([event(WEB, seq, note="x" * 20_000)])
-                assert (await quick.next("event"))["metadata"]["event"]["seq"] == seq
-            with pytest.raises(ConnectionClosed) as closed:
-                await read_to_the_end(slow)
-            assert closed.value.rcvd.code == 1013
-            assert "too slow" in closed.value.rcvd.reason
-            server.hub.take([event(WEB, seq + 1)])
-            assert (await quick.next("event"))["metadata"]["event"]["seq"] == seq + 1
+    async with (
+        LegacyServer(token=TOKEN, port=0, max_queue=50) as server,
+        that_reads_little(server.url) as slow,
+        dashboard(server.url) as quick,
+    ):
+        await quick.next("initial_stats")
+        seq = 0
+        while not server.hub.measured.traffic.slow_clients_closed:
+            assert seq < 20_000
+            seq += 1
+            server.hub.take([event(WEB, seq, note="x" * 20_000)])
+            assert (await quick.next("event"))["metadata"]["event"]["seq"] == seq
+        with pytest.raises(ConnectionClosed) as closed:
+            await read_to_the_end(slow.socket)
+        assert closed.value.rcvd.code == 1013
+        assert "too slow" in closed.value.rcvd.reason
+        server.hub.take([event(WEB, seq + 1)])
+        assert (await quick.next("event"))["metadata"]["event"]["seq"] == seq + 1
 
 
 async def test_a_client_that_never_reads_again_is_let_go():
-    async with LegacyServer(token=TOKEN, port=0, max_queue=5) as server:
-        raw = socket.socket()
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        raw.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", server.port))
-        async with connect(
-            server.url, sock=raw, proxy=None, max_queue=1, ping_interval=None, close_timeout=0
-        ):
-            for seq in range(1, 500):
-                server.hub.take([event(WEB, seq, note="x" * 50_000)])
-                await asyncio.sleep(0)
-            assert server.hub.measured.traffic.slow_clients_closed == 1
-            await until(lambda: not server._server.connections, 10)
+    async with LegacyServer(token=TOKEN, port=0, max_queue=5) as server, that_reads_little(server.url):
+        for seq in range(1, 500):
+            server.hub.take([event(WEB, seq, note="x" * 50_000)])
+            await asyncio.sleep(0)
+        assert server.hub.measured.traffic.slow_clients_closed == 1
+        await until(lambda: not server._listeners.connections, 10)
 
 
 async def test_a_burst_over_the_link_closes_no_client_that_reads():
@@ -189,9 +173,11 @@ async def test_a_burst_over_the_link_closes_no_client_that_reads():
 
 
 async def test_an_unknown_path_names_the_paths(server):
-    status, body = await get(server, "/nowhere")
+    status, data = await get(server.port, "/nowhere")
     assert status == 404
-    assert "/ws for dashboards, /link for the collector, /health" in body
+    body = data.decode()
+    assert "/ws for dashboard, /ws/containers for containers" in body
+    assert "/link for the link, /health" in body
     with pytest.raises(InvalidStatus) as refused:
         await connect(server.url + "x", proxy=None)
     assert refused.value.response.status_code == 404
@@ -225,17 +211,51 @@ async def test_pages_of_strangers_are_refused(origin, admitted):
 async def test_health_is_json(server):
     async with dashboard(server.url) as client:
         await client.next()
-        status, body = await get(server, "/health")
+        status, data = await get(server.port, "/health")
     assert status == 200
-    health = json.loads(body)
+    health = json.loads(data)
     assert health["status"] == "no source"
     assert health["clients"] == 1
 
 
+async def test_metrics_say_what_health_and_initial_stats_say(owner, server):
+    owner.open(WEB)
+    owner.write(WEB, 3)
+    async with linked(owner.spool, server.link_url), dashboard(server.url_of("/ws/containers")):
+        await until(lambda: server.hub.health()["status"] == "ok" and server.hub.link_figures)
+        async with dashboard(server.url) as client:
+            health = (await client.next("initial_stats"))["websocket_health"]
+            _, data = await get(server.port, "/metrics")
+    read = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(data.decode())
+        for sample in family.samples
+    }
+    assert read["crossfade_legacy_events_taken_total",] == health["events_taken"] == 4
+    assert read["crossfade_legacy_connections_total",] == health["connections"] == 2
+    assert read["crossfade_legacy_links",] == health["links"] == 1
+    assert read["crossfade_legacy_link_retries",] == health["link_retries"] == 0
+    assert read["crossfade_legacy_clients", "containers"] == 1
+    assert health["longest_queue"] >= 0
+    assert read["crossfade_legacy_messages_sent_total",] == health["messages_sent"] + 1  # initial_stats
+
+
+async def test_a_link_tells_how_often_it_failed_before(owner, unused_tcp_port):
+    owner.open(WEB)
+    async with linked(owner.spool, f"ws://127.0.0.1:{unused_tcp_port}/link") as link:
+        await until(lambda: link.state.breaker.opened)
+        async with LegacyServer(token=TOKEN, port=unused_tcp_port) as server:
+            await until(lambda: server.hub.link_figures, 30)
+            health = server.hub.health()
+    assert health["link_breaker_opened"] == 1
+    assert health["link_retries"] >= 5
+    assert server.hub.health()["link_retries"] == 0  # of links that are connected
+
+
 async def test_a_browser_get_of_ws_says_what_it_is_for(server):
-    status, body = await get(server, "/ws")
+    status, data = await get(server.port, "/ws")
     assert status == 426
-    assert "WebSocket" in body
+    assert b"WebSocket" in data
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}])
@@ -264,7 +284,9 @@ async def test_the_link_states_heads_takes_events_and_answers_bad_frames(server)
 
 
 async def test_a_taken_port_is_said(server):
-    with pytest.raises(PortTaken, match=f"port {server.port} on 127.0.0.1 is taken.*--port"):
+    with pytest.raises(
+        PortTaken, match=f"port {server.port} on 127.0.0.1, for the legacy server, is taken.*--port"
+    ):
         async with LegacyServer(token=TOKEN, port=server.port):
             pass
 
@@ -293,3 +315,26 @@ async def test_half_a_handshake_and_a_reset_disturb_nobody(server):
         raw.close()
     async with dashboard(server.url) as client:
         assert (await client.next())["type"] == "initial_stats"
+
+
+async def test_whoever_offers_compression_gets_it_and_both_are_told_the_same(server):
+    """A browser offers it always, so do most libraries; a window smaller than ours is answered without."""
+    small = [ClientPerMessageDeflateFactory(server_max_window_bits=9)]
+    async with (
+        connect(server.url, proxy=None) as offering,
+        connect(server.url, proxy=None, compression=None) as plain,
+        connect(server.url, proxy=None, compression=None, extensions=small) as narrow,
+    ):
+        clients = (offering, plain, narrow)
+        assert offering.response.headers["Sec-WebSocket-Extensions"].startswith("permessage-deflate")
+        assert "Sec-WebSocket-Extensions" not in plain.response.headers
+        for client in clients:
+            await client.recv()
+        before = server.hub.measured.traffic.bytes_sent
+        server.hub.take([event(WEB, 1, note="again and again " * 500)])
+        texts = {await client.recv() for client in clients}
+        assert json.loads(texts.pop())["metadata"]["event"]["payload"] == {"note": "again and again " * 500}
+        assert texts == set()
+        assert 16_000 < server.hub.measured.traffic.bytes_sent - before < 18_000  # two as they are
+        await offering.send(json.dumps({"type": "subscribe", "cursor": {}, "topics": ["x" * 300] * 3}))
+        assert json.loads(await offering.recv())["type"] == "error"  # a compressed request is read, too

@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from adapters.spool import Spool
 from embedded.migrations import apply_bootstrap, apply_migrations
 from embedded.postgres import Postgres
 
@@ -70,3 +71,10 @@ async def database(postgres: Postgres) -> AsyncIterator[Database]:
         await connection.close()
         await admin.execute(f"drop database {name} with (force)")
         await admin.close()
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    with Spool.open(tmp_path / "spool.db") as opened:
+        opened.set_enabled("legacy", enabled=False)
+        yield opened

@@ -207,3 +207,52 @@ async def test_a_killed_database_delays_only_its_own_path(tmp_path: Path, postgr
     await connection.close()
     assert [row["seq"] for row in seqs] == list(range(1, len(seqs) + 1))
     assert len(seqs) == setting.status()["streams"][SYSTEM]["seq"]
+
+
+async def test_checks_are_picked_up_while_it_runs_and_a_mistake_leaves_the_last_good_ones(
+    setting: Setting, database: Any
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        closed = probe.getsockname()[1]
+    file = setting.root / "checks.yaml"
+    good = f"checks:\n  shop:\n    http: http://127.0.0.1:{closed}/\n    every: 1s\n"
+    async with setting.legacy():
+        async with setting.collect() as running:
+            await setting.until(fed, "both paths")
+            assert setting.status()["checks"]["count"] == 0
+            file.write_text(good)
+            await setting.until(
+                lambda s: s["collectors"].get("check shop", {}).get("status") == "down", "the check"
+            )
+            assert "nothing listens" in setting.status()["collectors"]["check shop"]["last_error"]
+            file.write_text(good + "    evry: 5s\n")
+            await setting.until(lambda s: s["checks"]["problem"], "the mistake")
+            assert "line 5: shop.evry: there is no such key" in setting.status()["checks"]["problem"]
+            failed = setting.status()["collectors"]["check shop"]["failed"]
+            await setting.until(
+                lambda s: s["collectors"]["check shop"]["failed"] > failed, "the check goes on"
+            )
+            running.send_signal(signal.SIGKILL)
+            await running.wait()
+        async with setting.collect() as running:
+            pid = running.pid
+            await setting.until(
+                lambda s: s["pid"] == pid and s["collectors"].get("check shop", {}).get("failed", 0) > 1,
+                "the last good checks after a restart",
+            )
+            # remembered over the kill: nothing is told that everybody knows
+            assert setting.status()["collectors"]["check shop"]["status"] == "down"
+            file.unlink()
+            await setting.until(lambda s: "check shop" not in s["collectors"], "the end of the check")
+            assert await stopped(running) == 0
+    rows = await database.connection.fetch(
+        "select kind, payload from public.cf_events where stream = 'web-1/checks' order by epoch, seq"
+    )
+    changes = [json.loads(row["payload"]) for row in rows if row["kind"] == "check_status_changed"]
+    assert [(change["check"], change["old_status"], change["new_status"]) for change in changes] == [
+        ("shop", "unknown", "down"),
+        ("shop", "down", "unknown"),
+    ]
+    assert sum(row["kind"] == "check_completed" for row in rows) >= 5
+    assert "Traceback" not in setting.said()

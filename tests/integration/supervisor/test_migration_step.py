@@ -67,7 +67,7 @@ def migrating(postgres: Postgres, directory: Path) -> Step:
     """Return the step of a plan on a running PostgreSQL."""
     plan = Plan(
         data=DataDir.of(postgres.data_dir),
-        addresses=Addresses("127.0.0.1", 1, postgres.port, 3, 4),
+        addresses=Addresses("127.0.0.1", 1, postgres.port, 5, 3, 4),
         settings=Settings(_env_file=None),
         parts=("migrations",),
         flags=directory / "flags.yaml",

@@ -12,8 +12,9 @@ from monitoring.service import Backend, Capabilities, Health, Item, Snapshot, St
 from monitoring.subscription import Subscription
 from validation.alignment import Limits
 from validation.observation import Outcome
-from validation.result import Verdict
 from validation.runner import LiveComparison, Truth
+from validation.terms import Terms
+from validation.verdict import Verdict
 
 STREAM = stream_id("web-1", "system")
 
@@ -65,7 +66,7 @@ async def test_every_event_of_the_spool_is_accounted_for(spool, tmp_path, lost, 
             Backend.SUPABASE: SpoolFollower(Backend.SUPABASE, reader, lost),
         }
         comparison = LiveComparison(
-            truth, limits=Limits(grace_seconds=0.2, grace_cap_seconds=1.0), tick_seconds=0.02
+            truth, terms=Terms(Limits(grace_seconds=0.2, grace_cap_seconds=1.0)), tick_seconds=0.02
         )
 
         async def collect() -> None:

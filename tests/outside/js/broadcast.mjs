@@ -75,6 +75,21 @@ export async function the_database_broadcasts_bytes(project) {
   assert.deepEqual(new Uint8Array(got[0].payload), Uint8Array.of(0, 255, 16))
 }
 
+export async function bytes_are_played_again(project) {
+  const { client } = await signedUp({ ...project, vsn: '2.0.0' })
+  await client.realtime.setAuth()
+  const topic = `topic:${unique()}`
+  const since = Date.now() - 60_000
+  ok(await service(project).rpc('say_bytes', { topic, event: 'bytes', hex: '00ff10', private: true }))
+  const got = []
+  const channel = client.channel(topic, { config: { private: true, broadcast: { replay: { since, limit: 1 } } } })
+  channel.on('broadcast', { event: 'bytes' }, (message) => got.push(message))
+  await subscribed(channel)
+  await until(() => got.length, 'the replayed bytes')
+  assert.deepEqual(new Uint8Array(got[0].payload), Uint8Array.of(0, 255, 16))
+  assert.equal(got[0].meta.replayed, true)
+}
+
 export async function triggers_tell_of_changes(project) {
   const { client } = await signedUp(project)
   await client.realtime.setAuth()

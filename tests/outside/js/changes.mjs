@@ -80,6 +80,20 @@ export async function every_filter_selects_what_it_should(project) {
   assert.deepEqual(built, [2])
 }
 
+export async function select_leaves_columns_out(project) {
+  const { client } = await signedUp(project)
+  const value = unique('select')
+  const got = { some: [], all: [] }
+  const channel = client.channel(unique())
+  const binding = { event: 'INSERT', ...table, filter: `value=eq.${value}` }
+  channel.on('postgres_changes', { ...binding, select: ['id', 'amount'] }, ({ new: row }) => got.some.push(row))
+  channel.on('postgres_changes', binding, ({ new: row }) => got.all.push(row))
+  await subscribed(channel, { ready: true })
+  const { id } = ok(await client.from('pg_changes').insert({ value, amount: 3 }).select().single())
+  await until(() => got.some.length && got.all.length, 'both')
+  assert.deepEqual(got, { some: [{ id, amount: 3 }], all: [{ id, value, amount: 3, flag: null }] })
+}
+
 export async function row_level_security_decides(project) {
   const ada = await signedUp(project)
   const bob = await signedUp(project)

@@ -39,6 +39,11 @@ export async function takes_a_custom_token(project) {
   assert.deepEqual(ok(await bare.from('pg_changes').select()), [])
 }
 
+export async function answers_in_csv(project) {
+  const rows = ok(await service(project).from('cities').select('id, name').order('id').csv())
+  assert.equal(rows, 'id,name\n1,Kabul\n2,Paris\n3,Lyon')
+}
+
 export async function passes_trace_headers_on(project) {
   const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
   const told = ok(
@@ -51,8 +56,8 @@ export async function says_what_it_does_not_do(project) {
   const client = service(project)
   const embedded = await client.from('cities').select('name, countries(nicename)')
   assert.equal(embedded.error.code, 'PGRST127')
-  const csv = await client.from('cities').select().csv()
-  assert.equal(csv.error.code, 'PGRST107')
+  const plan = await client.from('cities').select().explain()
+  assert.equal(plan.error.code, 'PGRST107')
   const none = await client.from('nowhere').select()
   assert.deepEqual([none.status, none.error.code], [404, 'PGRST205'])
   const function_ = await client.rpc('nothing_like_it')

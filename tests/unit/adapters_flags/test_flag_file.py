@@ -268,3 +268,14 @@ class TestKeptFlags:
         flags = FlagFile(path, kept=tmp_path / "nowhere" / "flags.yaml")
         assert flags.refresh() == Flags()
         assert (flags.problem(), flags.revision) == (None, 1)
+
+
+def test_switches_of_the_environment_win_over_every_file(path):
+    flags = FlagFile(path, environment={"websocket_enabled": False, "websocket_session_events": True})
+    assert flags.current().switched_off == {"websocket_enabled"}
+    path.write_text(edit(edit(SHIPPED, "websocket_session_events", "false"), "kill", "true"))
+    assert flags.refresh().switched_off == {"websocket_enabled"}
+    assert flags.current().kill
+    path.write_text(edit(SHIPPED, "websocket_enabled", "true") + "# broken")
+    assert flags.refresh().switched_off == {"websocket_enabled"}
+    assert flags.current().from_environment == {"websocket_enabled", "websocket_session_events"}

@@ -12,6 +12,7 @@ from adapters.legacy_dialect import Misbehaved, NotUnderstood
 from adapters.legacy_feed import LegacyFeed
 from legacy_ws.protocol import dashboard as ws
 from legacy_ws.ring import Ring, Taken
+from monitoring.coverage import PATIENCE_SECONDS
 from monitoring.cursor import Cursor
 from monitoring.events import Position, StreamId
 from monitoring.service import Gap
@@ -19,6 +20,7 @@ from monitoring.topics import GLOBAL, parse_topic
 from tests.fakes.event_factory import START, event, opened, run
 
 WEB = StreamId("web-1/system")
+STRANGE = StreamId("db-9/system")
 ALL = frozenset({GLOBAL})
 
 
@@ -47,6 +49,24 @@ def test_from_now_on_begins_at_the_heads_of_the_first_answer():
     assert feed.receive(told(event(WEB, 4))) == [event(WEB, 4)]
     feed.disconnected()
     assert feed.request().cursor == {WEB: (1, 4)}
+
+
+def test_a_server_that_never_had_one_of_our_streams_is_waited_for_and_then_counts_as_all_there_is():
+    now = 100.0
+    feed = LegacyFeed(ALL, Cursor({WEB: Position(1, 3), STRANGE: Position(1, 7)}), clock=lambda: now)
+    feed.request()
+    feed.receive(ws.Subscribed(cursor(web=(1, 3))))
+    now += PATIENCE_SECONDS - 0.001
+    assert feed.behind  # the owner may still be refilling it: it is asked again
+    feed.request()
+    feed.receive(ws.Subscribed(cursor(web=(1, 3))))
+    assert not feed.live
+    now += 0.001
+    assert feed.live
+    feed.disconnected()
+    feed.request()
+    feed.receive(ws.Subscribed(cursor(web=(1, 3))))
+    assert not feed.live  # another server may be there by now
 
 
 def test_the_replay_is_delivered_and_only_then_the_feed_is_live():

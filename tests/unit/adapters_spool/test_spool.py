@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adapters.spool import Spool, SpoolReader
+from adapters.spool import MAX_EVENT_BYTES, PATHS, Spool, SpoolReader
 from adapters.spool_file import (
     SpoolCorrupt,
     SpoolFull,
@@ -19,6 +21,7 @@ from adapters.spool_file import (
     StaleEpoch,
     StreamNotOpen,
 )
+from legacy_ws.protocol import dashboard, link
 from monitoring.errors import InvalidEvent
 from monitoring.events import Draft, Kind, Position, StreamId, to_json
 
@@ -89,13 +92,33 @@ def test_a_closed_stream_refuses_until_it_is_resumed_or_opened(spool: Spool) -> 
     assert spool.append([draft()])[0].position == Position(2, 2)
 
 
+def nested(depth: int) -> dict[str, object]:
+    inner: dict[str, object] = {}
+    for _ in range(depth):
+        inner = {"n": inner}
+    return inner
+
+
+FAR = timezone(timedelta(hours=14))
+
+
 @pytest.mark.parametrize(
     "bad",
     [
         Draft(SYSTEM, Kind.METRIC_COLLECTED, AT, {"n": object()}),
         Draft(SYSTEM, Kind.METRIC_COLLECTED, AT, {"n": 2**70}),
         Draft(SYSTEM, Kind.METRIC_COLLECTED, AT, {"n": "\ud800"}),
+        Draft(SYSTEM, Kind.METRIC_COLLECTED, AT, {"\udfff": 1}),
+        Draft(SYSTEM, Kind.METRIC_COLLECTED, AT, nested(300)),
+        Draft(SYSTEM, Kind.METRIC_COLLECTED, AT, {"text": "x" * MAX_EVENT_BYTES}),
+        Draft(SYSTEM, Kind.METRIC_COLLECTED, AT, {1: "a key that is no text"}),  # type: ignore[dict-item]
+        Draft(SYSTEM, Kind.METRIC_COLLECTED, AT, ["no object"]),  # type: ignore[arg-type]
+        Draft(SYSTEM, Kind.METRIC_COLLECTED, AT.replace(tzinfo=None), {}),
+        Draft(SYSTEM, Kind.METRIC_COLLECTED, datetime(1, 1, 1, tzinfo=FAR), {}),
         Draft(SYSTEM, "", AT, {}),
+        Draft(SYSTEM, "k" * 129, AT, {}),
+        Draft(SYSTEM, Kind.STREAM_OPENED, AT, {}),
+        Draft(SYSTEM, Kind.TOMBSTONE, AT, {}),
     ],
 )
 def test_what_could_not_be_read_again_is_refused_without_taking_a_seq(spool: Spool, bad: Draft) -> None:
@@ -103,6 +126,20 @@ def test_what_could_not_be_read_again_is_refused_without_taking_a_seq(spool: Spo
         spool.append([draft(1), bad])
     assert spool.append([draft(2)])[0].seq == 2
     assert spool.refused["InvalidEvent"] == 2
+
+
+def test_what_is_nested_as_deeply_as_is_taken_still_fits_into_the_messages_of_the_legacy_server(
+    spool: Spool,
+) -> None:
+    for depth in range(260, 200, -1):
+        with contextlib.suppress(InvalidEvent):
+            event = spool.append([Draft(SYSTEM, Kind.METRIC_COLLECTED, AT, nested(depth))])[0]
+            break
+    assert depth > 230
+    assert list(link.pack([(1, link.encode_event(event))]))
+    assert dashboard.encode(dashboard.event_message(event, AT))
+    with pytest.raises(TypeError):  # one of a few levels more would not have
+        dashboard.encode(dashboard.event_message(replace(event, payload=nested(depth + 8)), AT))
 
 
 def test_a_full_spool_refuses_and_takes_events_again_after_acknowledgement(spool_path: Path) -> None:
@@ -129,6 +166,76 @@ def test_a_full_spool_still_opens_a_stream(spool_path: Path) -> None:
         with pytest.raises(SpoolFull, match="5 events wait"):
             spool.append([draft(3)])
         assert spool.state().limit == 3
+
+
+def test_a_spool_is_bounded_in_bytes_and_first_lets_go_of_what_is_only_retained(spool_path: Path) -> None:
+    with Spool.open(spool_path, max_bytes=2_000_000, retain_events=1000) as spool:
+        spool.open_stream(SYSTEM, 1, None, AT)
+        large = Draft(SYSTEM, Kind.METRIC_COLLECTED, AT, {"text": "x" * 100_000})
+        for _ in range(40):  # twice what fits, but all of it acknowledged
+            spool.append([large])
+            for path in PATHS:
+                spool.acknowledge(path, spool.position)
+        assert spool.state().used_bytes < 2_200_000
+        before = spool.position
+        with pytest.raises(SpoolFull, match="the limit is 2000000 bytes"):
+            all(spool.append([large]) for _ in range(100))
+        assert 10 < spool.position - before < 25
+        head = spool.heads()[SYSTEM]
+        spool.acknowledge("supabase", spool.position)
+        with pytest.raises(SpoolFull):  # the other path still needs them
+            spool.append([large])
+        spool.acknowledge("legacy", spool.position)
+        assert spool.append([large])[0].seq == head.seq + 1
+
+
+def test_a_released_stream_stays_closed_over_a_restart_until_its_lease_is_ours(spool_path: Path) -> None:
+    """Another owner may have begun an epoch that says that ours is complete."""
+    with Spool.open(spool_path) as spool:
+        for stream in (SYSTEM, CONTAINERS):
+            spool.open_stream(stream, 1, None, AT)
+            spool.release_stream(stream)
+        with pytest.raises(StreamNotOpen, match="its lease was let go"):
+            spool.append([draft()])
+    with Spool.open(spool_path) as spool:
+        assert spool.epoch_of(SYSTEM) == 1
+        assert not spool.is_open(SYSTEM)
+        spool.resume_stream(SYSTEM)
+        spool.open_stream(CONTAINERS, 3, Position(2, 5), AT)
+        assert [event.position for event in spool.append([draft(), draft(0, CONTAINERS)])] == [(1, 2), (3, 2)]
+    with Spool.open(spool_path) as spool:
+        assert spool.is_open(SYSTEM)
+        assert spool.is_open(CONTAINERS)
+
+
+def test_a_stream_is_drained_when_every_enabled_path_has_it(spool_path: Path) -> None:
+    with Spool.open(spool_path) as spool:
+        spool.open_stream(SYSTEM, 1, None, AT)
+        spool.open_stream(CONTAINERS, 1, None, AT)
+        assert not spool.drained(SYSTEM)
+        spool.acknowledge("supabase", 2)
+        spool.acknowledge("legacy", 1)
+        assert spool.drained(SYSTEM)
+        assert not spool.drained(CONTAINERS)
+        spool.set_enabled("legacy", enabled=False)
+        assert spool.drained(CONTAINERS)
+        spool.set_enabled("legacy", enabled=True)
+        assert spool.drained(StreamId("never/opened"))
+    with Spool.open(
+        spool_path
+    ) as again:  # only the file's last position is known, so it is said later, never too early
+        assert not again.drained(SYSTEM)
+        again.acknowledge("legacy", 2)
+        assert again.drained(SYSTEM)
+
+
+def test_a_new_epoch_says_whether_the_one_before_was_drained(spool: Spool) -> None:
+    assert spool.open_stream(CONTAINERS, 4, Position(3, 9), AT, drained=True).follows_drained
+    assert not spool.open_stream(StreamId("b/system"), 4, Position(3, 9), AT, drained=False).follows_drained
+    # our own epoch goes out of this spool first, so it needs no word from the database
+    assert spool.open_stream(SYSTEM, 2, Position(1, 1), AT, drained=False).follows_drained
+    # but another owner was between these two
+    assert not spool.open_stream(SYSTEM, 4, Position(1, 1), AT, drained=False).follows_drained
 
 
 def test_a_disabled_path_holds_nothing_back(spool_path: Path) -> None:
@@ -255,10 +362,10 @@ async def test_a_cancelled_waiter_leaves_nothing_behind(spool: Spool) -> None:
 
 
 def test_large_events_are_read_a_few_at_a_time(spool: Spool) -> None:
-    for _ in range(5):
-        spool.append([Draft(SYSTEM, Kind.METRIC_COLLECTED, AT, {"text": "x" * 1_500_000})])
-    assert [position for position, _ in spool.read(1, 500)] == [2, 3]
-    assert [position for position, _ in spool.read(3, 500)] == [4, 5]
+    for _ in range(25):
+        spool.append([Draft(SYSTEM, Kind.METRIC_COLLECTED, AT, {"text": "x" * 400_000})])
+    assert [position for position, _ in spool.read(1, 500)] == list(range(2, 11))
+    assert [position for position, _ in spool.read(10, 500)] == list(range(11, 20))
 
 
 def test_a_reader_sees_what_the_writer_committed(spool: Spool, spool_path: Path) -> None:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import pytest
 from postgrest.exceptions import APIError
 from realtime import RealtimeSubscribeStates
-from websockets.exceptions import ConnectionClosedError
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.http11 import Response
 
-from adapters.supabase_feed import Feed, _failure, filters
-from adapters.supabase_history import _translated
+from adapters.supabase_errors import Mode, ModeChanged, RateLimited, of_channel, of_handshake, of_rpc
 from monitoring.errors import Refused, Unreachable
-from monitoring.events import metric_type_of, to_json
-from monitoring.topics import parse_topics
-from tests.fakes.event_factory import event
 
 
 @pytest.mark.parametrize(
     "code", ["", "503", "520", "429", "PGRST001", "08006", "53300", "57P01", "57014", "40001"]
 )
 def test_not_now_is_unreachable(code: str) -> None:
-    assert isinstance(_translated(APIError({"code": code, "message": "m"}), "cf_heads"), Unreachable)
+    assert isinstance(of_rpc(APIError({"code": code, "message": "m"}), "cf_heads"), Unreachable)
 
 
 @pytest.mark.parametrize(
@@ -34,9 +32,12 @@ def test_not_now_is_unreachable(code: str) -> None:
     ],
 )
 def test_not_you_is_refused_with_what_to_change(code: str, hint: str) -> None:
-    error = _translated(APIError({"code": code, "message": "m"}), "cf_heads")
+    error = of_rpc(APIError({"code": code, "message": "m"}), "cf_heads")
     assert isinstance(error, Refused)
     assert hint in error.hint
+
+
+CHANNEL_ERROR = RealtimeSubscribeStates.CHANNEL_ERROR
 
 
 @pytest.mark.parametrize(
@@ -44,37 +45,32 @@ def test_not_you_is_refused_with_what_to_change(code: str, hint: str) -> None:
     [
         (RealtimeSubscribeStates.TIMED_OUT, None, Unreachable),
         (RealtimeSubscribeStates.CLOSED, None, Unreachable),
-        (RealtimeSubscribeStates.CHANNEL_ERROR, ConnectionClosedError(None, None), Unreachable),
-        (
-            RealtimeSubscribeStates.CHANNEL_ERROR,
-            Exception("ClientJoinRateLimitReached: Too many"),
-            Unreachable,
-        ),
-        (RealtimeSubscribeStates.CHANNEL_ERROR, Exception("Unable to subscribe to changes"), Refused),
+        (CHANNEL_ERROR, ConnectionClosedError(None, None), Unreachable),
+        (CHANNEL_ERROR, Exception('{"reason": "ClientJoinRateLimitReached: Too many joins"}'), RateLimited),
+        (CHANNEL_ERROR, Exception('{"reason": "ChannelRateLimitReached: Too many channels"}'), RateLimited),
+        (CHANNEL_ERROR, Exception('{"message": "Too many messages per second"}'), RateLimited),
+        (CHANNEL_ERROR, Exception('{"reason": "InitializingProjectConnection: Realtime is"}'), Unreachable),
+        (CHANNEL_ERROR, Exception('{"reason": "channel_crash"}'), Unreachable),
+        (CHANNEL_ERROR, Exception("Unable to subscribe to changes"), Refused),
+        (CHANNEL_ERROR, Exception("Unauthorized: You do not have permissions to read from this"), Refused),
     ],
 )
 def test_a_channel_that_failed(
     state: RealtimeSubscribeStates, error: Exception | None, kind: type[Exception]
 ) -> None:
-    assert isinstance(_failure(state, error), kind)
+    assert type(of_channel(state, error)) is kind
 
 
-def test_one_filter_a_topic_and_none_when_everything_is_asked_for() -> None:
-    asked = parse_topics(["devices.web-1", "categories.system", "metrics.container"])
-    assert filters(asked) == ["category=eq.system", "device=eq.web-1", "metric_type=eq.container"]
-    assert filters(parse_topics(["devices.web-1", "devices.*"])) == [None]
-    assert filters(parse_topics(["devices.a,b"])) == ['device=eq."a,b"']
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(401, Refused), (403, Refused), (404, Unreachable), (429, RateLimited), (503, Unreachable)],
+)
+def test_a_handshake_that_was_refused(status: int, kind: type[Exception]) -> None:
+    error = of_handshake(InvalidStatus(Response(status, "no", Headers(), b'{"error":"why"}')), "http://x")
+    assert type(error) is kind
+    assert "why" in error.reason
 
 
-def test_a_feed_keeps_order_and_counts_what_it_cannot_read_or_hold() -> None:
-    feed = Feed()
-    row = {**to_json(event(seq=2)), "metric_type": metric_type_of(event().stream)}
-    feed.arrived({"data": {"record": row}})
-    feed.arrived({"data": {"record": {}}})
-    feed.arrived({})
-    assert feed.take() == [event(seq=2)]
-    assert feed.take() == []
-    assert feed.unreadable == 2
-    feed.end("first")
-    feed.end("second")
-    assert feed.ended == "first"
+def test_a_limit_and_a_change_of_mode_are_not_refusals() -> None:
+    assert issubclass(RateLimited, Unreachable)
+    assert ModeChanged(Mode.BROADCAST).mode is Mode.BROADCAST

@@ -1,12 +1,23 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.docker_state import Change, Container, apply_event, inspected, parse_listing, reconcile
+from collectors.docker_state import (
+    Change,
+    Container,
+    Engine,
+    apply_event,
+    engine_of,
+    inspected,
+    parse_listing,
+    reconcile,
+)
 
 ID = "b2a7ae1dceb275ed7d9be32f124147c7249877bfabb85d0598a9636f7ca56867"
 
@@ -98,10 +109,12 @@ def test_the_payload_names_both_sides() -> None:
     assert change is not None
     assert change.payload() == {
         "container": {"id": ID[:12], "name": "web", "image": "nginx:1"},
-        "previous": {"status": "running", "health": None, "running": True},
-        "current": {"status": "exited", "health": None, "running": False},
+        "previous": {"name": "web", "status": "running", "health": None, "running": True},
+        "current": {"name": "web", "status": "exited", "health": None, "running": False},
         "action": "die",
         "exit_code": 1,
+        "signal": None,
+        "oom_killed": False,
     }
 
 
@@ -110,10 +123,79 @@ def test_an_event_that_says_nothing_new_changes_nothing() -> None:
     assert apply_event({}, event("destroy"))[1] is None
 
 
-def test_a_new_name_is_kept_and_is_no_change_of_status() -> None:
+def test_a_new_name_is_told_with_the_old_one() -> None:
     known, change = apply_event({ID: WEB}, event("rename", name="web-2", oldName="/web"))
-    assert change is None
+    assert change is not None
+    told = change.payload()
+    assert (told["previous"]["name"], told["current"]["name"], told["container"]["name"]) == (
+        "web",
+        "web-2",
+        "web-2",
+    )
     assert known[ID].name == "web-2"
+    assert reconcile(known, parse_listing([entry(Names=["/web-3"])]))[1][0].action == "listed"
+
+
+def test_an_end_says_what_ended_it() -> None:
+    known, change = apply_event({ID: WEB}, event("kill", signal="9"))
+    assert change is None
+    known, change = apply_event(known, event("die", exitCode="137"))
+    assert change is not None
+    assert (change.payload()["signal"], change.payload()["oom_killed"]) == ("9", False)
+    known, _ = apply_event(known, event("start"))
+    assert (known[ID].signal, known[ID].exit_code) == (None, None)
+
+
+def test_a_process_that_the_kernel_killed_is_told_even_when_the_container_lives_on() -> None:
+    known, change = apply_event({ID: WEB}, event("oom"))
+    assert change is not None
+    told = change.payload()
+    assert (told["action"], told["oom_killed"], told["current"]["status"]) == ("oom", True, "running")
+    _, change = apply_event(known, event("die", exitCode="137"))
+    assert change is not None
+    assert change.payload()["oom_killed"] is True
+
+
+def test_an_inspection_tells_how_a_container_ended_before_we_came() -> None:
+    (exited,) = parse_listing([entry(State="exited", Status="Exited (137) 3 minutes ago")]).values()
+    state = {"Status": "exited", "ExitCode": 137, "OOMKilled": True, "StartedAt": "2026-11-21T01:40:06.2Z"}
+    seen = inspected(exited, {"State": state, "RestartCount": 0})
+    assert (seen.exit_code, seen.oom_killed) == (137, True)
+
+
+PODMAN = Path(__file__).parents[2] / "fixtures" / "podman-4.3"
+
+
+def test_podman_is_told_from_docker() -> None:
+    assert engine_of(json.loads((PODMAN / "version.json").read_text())) is Engine.PODMAN
+    assert engine_of({"Components": [{"Name": "Engine"}], "Version": "20.10.24"}) is Engine.DOCKER
+    assert engine_of({}) is Engine.DOCKER
+
+
+def test_podman_s_events_are_a_life_told_step_by_step() -> None:
+    known: dict[str, Container] = {}
+    told = []
+    for line in (PODMAN / "events.jsonl").read_text().splitlines():
+        known, change = apply_event(known, json.loads(line))
+        if change:
+            payload = change.payload()
+            told.append((payload["container"]["name"], payload["action"], payload["exit_code"]))
+    assert told == [
+        ("two", "create", None), ("two", "start", None), ("two", "pause", None), ("two", "unpause", None),
+        ("one", "health_status", None), ("deux", "rename", None), ("deux", "die", 137), ("one", "die", 137),
+        ("one", "start", None), ("deux", "start", None), ("deux", "die", 137), ("deux", "destroy", None),
+    ]  # fmt: skip
+    assert [container.name for container in known.values()] == ["one"]
+
+
+def test_podman_s_list_leaves_the_health_that_is_known() -> None:
+    listed = parse_listing(json.loads((PODMAN / "containers.json").read_text()))
+    (key,) = listed
+    detail = json.loads((PODMAN / "inspect.json").read_text())
+    known = {key: inspected(listed[key], detail)}
+    assert known[key].health == "starting"
+    assert reconcile(known, listed, Engine.PODMAN) == (known, [])
+    assert reconcile(known, listed)[1] != []
 
 
 def test_a_start_asks_for_a_new_inspection() -> None:

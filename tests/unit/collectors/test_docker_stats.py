@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from collectors.docker_state import Container
+from collectors.docker_state import Container, Engine
 from collectors.docker_stats import NOTHING, Counters, container_payload, cpu_percent, parse_stats
 
 V2: dict[str, Any] = {
@@ -92,6 +94,19 @@ def test_the_payload_has_every_key_even_when_nothing_is_known() -> None:
     payload = container_payload(Container("c" * 64, "web", "nginx", "exited"), NOTHING, None)
     assert payload == {
         "id": "c" * 12, "name": "web", "image": "nginx", "status": "exited", "health": None, "running": False,
-        "started_at": None, "restarts": None, "cpu_percent": None, "memory_used_bytes": None,
+        "started_at": None, "restarts": None, "exit_code": None, "oom_killed": False, "cpu_percent": None, "memory_used_bytes": None,
         "memory_limit_bytes": None, "rx_bytes": None, "tx_bytes": None, "read_bytes": None, "write_bytes": None,
     }  # fmt: skip
+
+
+def test_podman_s_cpu_is_measured_by_the_clock() -> None:
+    recorded = Path(__file__).parents[2] / "fixtures" / "podman-4.3"
+    before, now = (json.loads((recorded / f"stats-{number}.json").read_text()) for number in (1, 2))
+    used = now["cpu_stats"]["cpu_usage"]["total_usage"] - before["cpu_stats"]["cpu_usage"]["total_usage"]
+    percent = cpu_percent(parse_stats(now, Engine.PODMAN), parse_stats(before, Engine.PODMAN))
+    assert percent is not None
+    # Two requests with a second and a half in between, as the recording was made.
+    assert used / 1.7e9 * 100 < percent < used / 1.4e9 * 100
+    assert percent < (cpu_percent(parse_stats(now), parse_stats(before)) or 0) / 2
+    assert parse_stats(now, Engine.PODMAN).memory_used == now["memory_stats"]["usage"]
+    assert parse_stats({"cpu_stats": {"online_cpus": 2}}, Engine.PODMAN).system is None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -10,14 +11,17 @@ from hypothesis import strategies as st
 from collectors.collector import CollectorError
 from collectors.host import (
     Disk,
-    HostCollector,
+    DriveCounters,
     Reading,
     cpu_percent,
     metrics,
+    parse_pressure,
     rate,
+    shown_drives,
     shown_mounts,
     shown_networks,
 )
+from collectors.host_collector import HostCollector
 from monitoring.events import Kind
 
 GIB = 2**30
@@ -191,18 +195,76 @@ class Scripted:
         return step
 
 
-async def test_the_collector_tells_when_the_host_can_no_longer_be_read() -> None:
+async def test_a_host_that_can_no_longer_be_read_is_an_error_and_then_goes_on() -> None:
     broken = CollectorError("this host cannot be read: gone")
     collector = HostCollector(
-        "web-1", hostname="h", read=Scripted(BASE, broken, broken, later()), clock=lambda: datetime.now(UTC)
+        "web-1", hostname="h", read=Scripted(BASE, broken, later()), clock=lambda: datetime.now(UTC)
     )
-    first = await collector.collect()
-    assert [draft.kind for draft in first] == [Kind.DEVICE_STATUS_CHANGED, Kind.METRIC_COLLECTED]
-    assert first[0].payload["new_status"] == "up"
-    assert [draft.payload["new_status"] for draft in await collector.collect()] == ["degraded"]
+    assert [draft.kind for draft in await collector.collect()] == [Kind.METRIC_COLLECTED]
     with pytest.raises(CollectorError):
         await collector.collect()
-    again = await collector.collect()
-    assert again[0].payload == {"old_status": "degraded", "new_status": "up", "reason": "the host is read"}
-    assert [draft.payload["new_status"] for draft in await collector.close()] == ["unknown"]
+    (again,) = await collector.collect()
+    assert again.payload["interval_seconds"] is not None
     assert await collector.close() == []
+
+
+def test_drives_have_rates_and_a_share_of_busy_time() -> None:
+    before = replace(BASE, drives={"sda": DriveCounters(1000, 2000, 500), "sdb": DriveCounters(1, 1)})
+    now = later(
+        drives={
+            "sda": DriveCounters(3000, 2000, 1500),
+            "sdb": DriveCounters(1, 1),
+            "sdc": DriveCounters(9, 9, 9),
+        }
+    )
+    sda, sdb, sdc = metrics("web-1", now, before)["disk_io"]
+    assert sda == {
+        "name": "sda", "read_bytes": 3000, "written_bytes": 2000, "read_bytes_per_second": 1000.0,
+        "written_bytes_per_second": 0.0, "busy_percent": 50.0,
+    }  # fmt: skip
+    assert sdb["busy_percent"] is None
+    assert sdc["read_bytes_per_second"] is None
+
+
+def test_parts_of_drives_layers_above_them_and_idle_ones_are_left_out() -> None:
+    used = DriveCounters(1, 0, 0)
+    names = (
+        "sda",
+        "sda1",
+        "nvme0n1",
+        "nvme0n1p2",
+        "dm-0",
+        "md127",
+        "loop3",
+        "zram0",
+        "vda",
+        "mmcblk0",
+        "mmcblk0p1",
+        "sr0",
+    )
+    assert sorted(shown_drives({**dict.fromkeys(names, used), "sdz": DriveCounters(0, 0, 0)})) == [
+        "mmcblk0", "nvme0n1", "sda", "vda",
+    ]  # fmt: skip
+
+
+def test_what_the_host_does_not_tell_is_null() -> None:
+    payload = metrics("web-1", replace(BASE, swap_total=None, swap_used=None), None)
+    assert payload["memory"]["swap_total_bytes"] is None
+    assert (payload["pressure"], payload["disk_io"], payload["os"]) == (None, None, None)
+    assert payload["disks"][0]["inodes_total"] is None
+
+
+def test_pressure_is_read_as_the_kernel_writes_it() -> None:
+    text = "some avg10=14.97 avg60=20.02 avg300=18.46 total=5954824231\nfull avg10=0.00 avg60=0.10 avg300=0.00 total=0\n"
+    assert parse_pressure("cpu", text) == {
+        "some_avg10": 14.97, "some_avg60": 20.02, "some_avg300": 18.46,
+        "full_avg10": 0.0, "full_avg60": 0.1, "full_avg300": 0.0,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="no pressure"):
+        parse_pressure("io", "")
+
+
+@given(st.text(max_size=200))
+def test_other_text_is_no_pressure(text: str) -> None:
+    with suppress(ValueError):
+        assert "some_avg10" in parse_pressure("io", text)

@@ -46,6 +46,8 @@ def test_the_defaults_follow_from_the_data_directory(tmp_path: Path) -> None:
     [
         (*DATABASE, "--device", "a/b"),
         (*DATABASE, "--interval", "0"),
+        (*DATABASE, "--most-at-once", "0"),
+        (*DATABASE, "--system-interval", "0.5"),
         (*DATABASE, "--interval", "nan"),
         (*DATABASE, "--interval", "soon"),
         (),

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from adapters.legacy_link import LinkState
+from adapters.postgres_writer import WriterStatus
+from adapters.publisher import PublisherStatus
 from adapters.spool import Spool, SpoolState
-from crossfade.collect_status import Publisher, held_back, report
+from crossfade.checks_file import ChecksFile
+from crossfade.collect_status import Intake, held_back, report
 from monitoring.events import Draft, StreamId
 
 if TYPE_CHECKING:
@@ -19,8 +23,16 @@ SYSTEM = StreamId("web-1/system")
 AT = datetime(2026, 11, 21, 8, tzinfo=UTC)
 
 
-def state(waiting: Mapping[str, int], limit: int = 100) -> SpoolState:
-    return SpoolState(position=500, retained=500, waiting=waiting, refused={}, limit=limit)
+def state(waiting: Mapping[str, int], used_bytes: int = 0) -> SpoolState:
+    return SpoolState(
+        position=500,
+        retained=500,
+        waiting=waiting,
+        refused={},
+        limit=100,
+        used_bytes=used_bytes,
+        limit_bytes=1000,
+    )
 
 
 def test_up_to_half_of_the_bound_is_nothing_to_say() -> None:
@@ -33,7 +45,14 @@ def test_the_path_with_the_longest_wait_is_named() -> None:
     assert found is not None
     assert (found["path"], found["pending"], found["since"]) == ("legacy", 90, "2026-11-21T08:00:00.000000Z")
     assert "path legacy holds the spool back: 90 events since 2026-11-21T08" in found["detail"]
-    assert "at 100 no more are taken, for either path" in found["detail"]
+    assert "at 100 events or 1000 bytes (now 0) no more are taken, for either path" in found["detail"]
+
+
+def test_few_but_large_events_are_said_too_unless_none_of_them_waits() -> None:
+    found = held_back(state({"supabase": 2}, used_bytes=501), {})
+    assert found is not None
+    assert "now 501" in found["detail"]
+    assert held_back(state({"supabase": 0}, used_bytes=501), {}) is None
 
 
 def told(spool: Spool) -> dict[str, Any]:
@@ -42,11 +61,13 @@ def told(spool: Spool) -> dict[str, Any]:
         running=True,
         started_at=AT,
         spool=spool,
-        publisher=Publisher(spool),
-        writer=None,
-        link={"connected": False},
+        intake=Intake(spool),
+        publisher=PublisherStatus(
+            spool.state(), WriterStatus(), LinkState(False, "away", 0, 0, unsendable_events=0, connects=0)
+        ),
         schedules=[],
         docker=None,
+        checks=ChecksFile(Path("checks.yaml"), Path("checks.good.yaml")),
     )
 
 

@@ -114,3 +114,8 @@ def test_a_group_with_anything_else_keeps_its_traceback() -> None:
     ours = (CrossfadeError,)
     assert first_of(ExceptionGroup("tasks", [CrossfadeError("a"), ZeroDivisionError()]), ours) is None
     assert first_of(ZeroDivisionError(), ours) is None
+
+
+def test_a_file_of_checks_with_a_mistake_is_unwell_though_the_last_good_ones_go_on() -> None:
+    with pytest.raises(Unwell, match=r"line 4: a\.evry"):
+        collected({**report(), "checks": {"problem": "checks.yaml: line 4: a.evry: there is no such key"}})

@@ -18,7 +18,7 @@ def make_plan(root: Path, parts: tuple[str, ...] = PARTS) -> Plan:
     data.create()
     return Plan(
         data=data,
-        addresses=Addresses("127.0.0.1", 1, 2, 3, 4),
+        addresses=Addresses("127.0.0.1", 1, 2, 5, 3, 4),
         settings=Settings(_env_file=None),
         parts=parts,
         flags=root / "flags.yaml",

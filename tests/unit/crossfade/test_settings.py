@@ -17,6 +17,7 @@ NAMES = (
     "CROSSFADE_ACCESS_TOKEN",
     "CROSSFADE_DATA_DIR",
     "CROSSFADE_FLAGS",
+    "CROSSFADE_LEGACY_MOUNTS",
 )
 
 
@@ -75,6 +76,8 @@ def test_half_a_hosted_supabase_is_refused_by_name(monkeypatch: pytest.MonkeyPat
         ("SUPABASE_URL", "one.supabase.co"),
         ("DATABASE_URL", "mysql://u:secret@h/d"),
         ("CROSSFADE_PORT_LEGACY", "secret"),
+        ("CROSSFADE_REALTIME_MODE", "secret"),
+        ("CROSSFADE_HEARTBEAT_SECONDS", "0.1"),
     ],
 )
 def test_a_bad_value_names_the_variable_and_not_the_value(
@@ -97,3 +100,32 @@ def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_other_databases_are_refused(url: str) -> None:
     with pytest.raises(ValueError, match="postgresql"):
         plain_dsn(url)
+
+
+@pytest.mark.parametrize("name", ["WEBSOCKET_ENABLED", "websocket_enabled"])
+def test_switches_of_the_environment_are_read_by_their_seeds_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    assert load_settings().switches == {}
+    monkeypatch.setenv(name, "false")
+    (tmp_path / ".env").write_text("WEBSOCKET_CONTAINER_STATS=true\nWEBSOCKET_SYSTEM_ALERTS=\n")
+    assert load_settings().switches == {"websocket_enabled": False, "websocket_container_stats": True}
+    monkeypatch.setenv(name, "perhaps")
+    with pytest.raises(UsageError, match=r"WEBSOCKET_ENABLED: .*boolean"):
+        load_settings()
+
+
+def test_origins_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().origins == ()
+    monkeypatch.setenv("CROSSFADE_CORS_ORIGINS", "https://a.example, http://b.example:3000,")
+    assert load_settings().origins == ("https://a.example", "http://b.example:3000")
+
+
+def test_mounts_of_the_legacy_server_are_checked_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSSFADE_LEGACY_MOUNTS", "8080/ws=dashboard,8090/=containers")
+    assert load_settings().legacy_mounts == "8080/ws=dashboard,8090/=containers"
+    monkeypatch.setenv("CROSSFADE_LEGACY_MOUNTS", "8080/ws=chat")
+    with pytest.raises(
+        UsageError, match="CROSSFADE_LEGACY_MOUNTS: mount '8080/ws=chat': 'chat' is no dialect"
+    ):
+        load_settings()

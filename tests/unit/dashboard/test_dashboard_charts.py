@@ -33,6 +33,14 @@ def test_drawn_points_do_not_move_when_a_reading_comes() -> None:
     assert after[: len(before) - 1] == before[:-1]
 
 
+def test_what_is_drawn_is_the_same_until_another_slice_is_over() -> None:
+    samples = [sample(second, second) for second in range(0, 62, 2)]
+    assert charts.drawn(samples[:-1]) == charts.drawn(samples[:-2])
+    assert charts.drawn(samples) != charts.drawn(samples[:-1])
+    assert charts.over(samples[:1]) == samples[:1]
+    assert charts.over([]) == []
+
+
 def test_a_pause_breaks_the_line() -> None:
     rows = charts.points([sample(0), sample(60)], cpu)
     assert [row[1] for row in rows] == [10.0, None, 10.0]

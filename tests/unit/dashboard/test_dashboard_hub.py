@@ -32,6 +32,11 @@ def until(hub: Hub, condition: Callable[[Frame], bool]) -> Frame:
     return frame
 
 
+def samples(frame: Frame) -> int:
+    """Return how many readings the page has of all hosts."""
+    return sum(len(host.samples) for host in frame.state.hosts.values())
+
+
 def phase_of(hub: Hub) -> Callable[[Frame], Phase]:
     return lambda frame: phase(frame.connection, frame.state, hub._now())
 
@@ -53,6 +58,7 @@ def start() -> Iterator[Make]:
                 flags=flags,
                 parity=lambda: parity_report(used.began),
                 collect=lambda: {"docker": {"available": False, "detail": "Docker is not there"}},
+                processes=lambda: None,
             )
         )
         hubs.append(hub)
@@ -67,12 +73,13 @@ def start() -> Iterator[Make]:
 
 def test_the_first_picture_is_full(start: Make) -> None:
     hub = start(ReplayedService(history=300))
-    frame = until(hub, lambda frame: len(frame.state.samples) >= 299 and frame.parity is not None)
+    frame = until(hub, lambda frame: samples(frame) >= 299 and frame.parity is not None)
     frame = until(hub, lambda frame: phase_of(hub)(frame) is Phase.LIVE)
     assert frame.client_id == "viewer-1"
-    assert len(hub.drawn(frame).sparks["cpu"]) == 40
-    assert hub.drawn(frame) is hub.drawn(frame)
-    assert [each.name for each in frame.state.containers][:2] == ["api", "cache"]
+    host = frame.state.hosts["box-1"]
+    assert len(hub.drawn(host).sparks["cpu"]) == 40
+    assert hub.drawn(host) is hub.drawn(host)
+    assert [each.name for each in host.containers][:2] == ["api", "cache"]
     assert frame.docker_note == "Docker is not there"
     assert frame.connection.backend is Backend.LEGACY
 
@@ -85,7 +92,7 @@ def test_live_events_and_moves_come_through(start: Make) -> None:
     run_in(hub, lambda: service.move(Backend.SUPABASE))
     frame = until(hub, lambda frame: bool(frame.state.moves) and frame.connection.backend is Backend.SUPABASE)
     assert frame.version > version
-    assert frame.state.feed[0].seq == 6
+    assert frame.state.feed[-1].seq == 6
     assert frame.state.moves[0].lost == 2
 
 
@@ -187,7 +194,9 @@ def test_nothing_new_is_no_new_picture(start: Make) -> None:
 
 def test_closing_closes_the_service_and_is_safe_twice_and_before_the_start() -> None:
     service = ReplayedService(history=1, interval=None)
-    sources = Sources("v", lambda: connected(service), lambda: (Flags(), None), lambda: None, lambda: None)
+    sources = Sources(
+        "v", lambda: connected(service), lambda: (Flags(), None), lambda: None, lambda: None, lambda: None
+    )
     Hub(sources).close()
     hub = Hub(sources)
     hub.start()
@@ -215,7 +224,7 @@ def test_closing_as_the_feed_breaks_closes() -> None:
             async with connected(ReplayedService(history=1, interval=None)) as service:
                 yield service
 
-    hub = Hub(Sources("v", breaking, lambda: (Flags(), None), lambda: None, lambda: None))
+    hub = Hub(Sources("v", breaking, lambda: (Flags(), None), lambda: None, lambda: None, lambda: None))
     hub.start()
     assert entered.wait(DEADLINE_SECONDS)
     until(hub, lambda frame: frame.connection.ever_live)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedded.errors import ProtocolError
+from embedded.wal.messages import COPY_DATA, Frames, XLogData, parse_copy_data
 from embedded.wal.model import UNCHANGED, Transaction
 from embedded.wal.pgoutput import PART_BYTES, PART_CHANGES, Decoder, RelationMessage, complete
 from embedded.wal.types import PgType
@@ -264,3 +265,47 @@ def test_rows_arrive_as_they_were_sent(rows):
     assert [change.new for change in transaction.changes] == [
         (str(number), body, None) for number, body in rows
     ]
+
+
+def stream_of(rows):
+    """Return the bytes that PostgreSQL sends for a transaction of these rows, with a keepalive in between."""
+    messages = [BEGIN, relation(), *(INSERT + row(str(n), text, "t") for n, text in rows), COMMIT]
+    copied = [b"w" + struct.pack("!QQq", 1, 148, 0) + message for message in messages]
+    copied.insert(2, b"k" + struct.pack("!QqB", 148, 0, 0))
+    return b"".join(struct.pack("!cI", b"d", len(data) + 4) + data for data in copied)
+
+
+def transactions_in(chunks):
+    frames, decoder, found = Frames(), Decoder(), []
+    for chunk in chunks:
+        for tag, payload in frames.feed(chunk):
+            assert tag == COPY_DATA
+            message = parse_copy_data(payload)
+            event = decoder.decode(message.data) if isinstance(message, XLogData) else None
+            if isinstance(event, Transaction):
+                found.append(event)
+    return found
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(), st.none() | st.text(st.characters(exclude_categories=["Cs"]))), max_size=6
+    ),
+    st.data(),
+)
+def test_any_chunking_of_the_stream_gives_the_same_transactions(rows, data):
+    stream = stream_of(rows) * 2
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=20)))
+    chunks = [stream[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    whole = transactions_in([stream])
+    assert [[change.new for change in each.changes] for each in whole] == [
+        [(str(n), text, "t") for n, text in rows]
+    ] * 2
+    for cut in (chunks, [bytes([byte]) for byte in stream]):
+        found = transactions_in(cut)
+        assert [told(each) for each in found] == [told(each) for each in whole]
+
+
+def told(transaction):
+    changes = [(change.type, change.record, change.old_record, change.new) for change in transaction.changes]
+    return transaction.commit_lsn, transaction.commit_timestamp, changes

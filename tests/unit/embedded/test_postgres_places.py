@@ -2,14 +2,15 @@
 
 import base64
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from embedded import scram
+from embedded import postgres_user, scram
 from embedded.errors import DataDirectoryUnusable
 from embedded.postgres_location import cache_dir, fits, locate
-from embedded.postgres_user import SystemUser, can_search, reachable
+from embedded.postgres_user import SystemUser, can_search, reachable, unprivileged_user
 
 USER = SystemUser("pg", 4000, 4001)
 
@@ -103,3 +104,19 @@ def test_the_verifier_is_the_one_of_rfc_7677():
         "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$"
         "WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
     )
+
+
+@pytest.mark.parametrize(("exit_code", "calls"), [(1, 3), (10, 3), (9, 1), (2, 1)])
+def test_a_password_file_that_another_useradd_holds_is_waited_for(tmp_path, monkeypatch, exit_code, calls):
+    """Whoever finds it locked asks again, or the same machine would run PostgreSQL as two users."""
+    asked = tmp_path / "asked"
+    program = tmp_path / "useradd"
+    program.write_text(
+        f'#!/bin/sh\necho >> {asked}\n[ "$(wc -l < {asked})" -ge 3 ] && exit 2\nexit {exit_code}\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(postgres_user, "USER_NAME", "crossfade-nobody-there")
+    assert unprivileged_user() == postgres_user._lookup("nobody")
+    assert asked.read_text().count("\n") == calls

@@ -1,5 +1,6 @@
 """The two serialisations, byte for byte as recorded from the real server."""
 
+import itertools
 import json
 
 import orjson
@@ -8,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedded.phoenix import elixir, frames
-from embedded.phoenix.frames import Message, Vsn
+from embedded.phoenix.broadcast import BinaryBroadcast, Room, UserBroadcast
+from embedded.phoenix.frames import Message, UserPush, Vsn
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
@@ -71,6 +73,57 @@ def test_the_other_versions_frames_are_malformed():
 def test_v2_messages_survive(join_ref, ref, topic, event, payload):
     message = Message(join_ref, ref, topic, event, payload)
     assert frames.decode(Vsn.V2, frames.encode(Vsn.V2, message)) == message
+
+
+@given(st.text(), st.text(), st.text(), json_values, st.none() | st.text())
+def test_v1_messages_survive(ref, topic, event, payload, join_ref):
+    sent = {"topic": topic, "event": event, "payload": payload, "ref": ref, "join_ref": join_ref}
+    message = frames.decode(Vsn.V1, json.dumps(sent))
+    assert message == Message(join_ref, ref, topic, event, payload)
+    told = frames.decode(Vsn.V1, frames.encode(Vsn.V1, message))
+    assert told == Message(None, ref, topic, event, payload)  # 1.0.0 has no join_ref on its way back
+
+
+short = st.text(max_size=60)  # at most 240 bytes; a size is one byte
+
+
+@given(short, short, short, short, st.binary(max_size=300))
+def test_pushes_of_bytes_survive(join_ref, ref, topic, event, data):
+    fields = [field.encode() for field in (join_ref, ref, topic, event)]
+    frame = bytes((0, *map(len, fields))) + b"".join(fields) + data
+    assert frames.decode_binary(Vsn.V2, frame) == Message(join_ref, ref, topic, event, data)
+
+
+@given(short, short, short, short, st.binary(max_size=60), st.booleans(), st.binary(max_size=300))
+def test_broadcasts_of_the_clients_own_survive(join_ref, ref, topic, event, meta, is_json, data):
+    fields = [*(field.encode() for field in (join_ref, ref, topic, event)), meta.decode("latin-1").encode()]
+    frame = bytes((3, *map(len, fields), is_json)) + b"".join(fields) + data
+    expected = Message(join_ref, ref, topic, "broadcast", UserPush(event, data, is_json))
+    assert frames.decode_binary(Vsn.V2, frame) == expected
+
+
+@given(short, short, st.none() | st.just(b'{"id":"1"}'), st.booleans(), st.binary(max_size=70_000))
+def test_the_servers_broadcasts_can_be_taken_apart(topic, event, meta, is_json, data):
+    room = Room(topic, private=False)
+    frame = UserBroadcast(event, data, is_json, meta).frame(Vsn.V2, room)
+    payload = unframed(frame, 0x82)
+    kind, *sizes, encoding = payload[:5]
+    assert (kind, encoding) == (4, is_json)
+    ends = list(itertools.accumulate(sizes, initial=5))
+    parts = [payload[start:end] for start, end in itertools.pairwise(ends)]
+    assert parts == [room.channel_topic.encode(), event.encode(), meta or b""]
+    assert payload[ends[-1] :] == data
+    binary = unframed(BinaryBroadcast(data).frame(Vsn.V2, room), 0x82)
+    head = bytes((2, len(room.channel_topic.encode()), 9)) + room.channel_topic.encode() + b"broadcast"
+    assert binary == head + data
+
+
+def unframed(frame, first):
+    """Return the payload of one whole WebSocket frame."""
+    assert frame[0] == first
+    start, size = {126: (4, frame[2:4]), 127: (10, frame[2:10])}.get(frame[1], (2, frame[1:2]))
+    assert int.from_bytes(size) == len(frame) - start
+    return frame[start:]
 
 
 @given(st.binary(max_size=60) | st.text(max_size=60))

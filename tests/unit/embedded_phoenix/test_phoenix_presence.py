@@ -91,7 +91,9 @@ def test_a_rate_is_an_average_over_a_minute():
     rate.add(1, 9.5)
     assert rate.exceeded(10.0)
     assert rate.exceeded(59.0)
+    assert rate.average(59.0) == 6001 / 60
     assert not rate.exceeded(66.0)
+    assert rate.average(66.0) == 1 / 60
 
 
 def test_bursts_pass():

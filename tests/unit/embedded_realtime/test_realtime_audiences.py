@@ -11,8 +11,9 @@ from embedded.phoenix.channel import Token
 from embedded.phoenix.filters import Filter
 from embedded.phoenix.frames import Vsn
 from embedded.phoenix.matching import ColumnType, compile_filter
-from embedded.realtime_access import Access, Resolved
+from embedded.realtime_access import Access
 from embedded.realtime_audiences import Plan, Subscription, entries
+from embedded.realtime_bindings import Resolved
 from embedded.wal import Change, Column, Relation
 from embedded.wal.types import BUILTIN_TYPES
 

@@ -278,6 +278,8 @@ def test_preferences() -> None:
         ("application/vnd.pgrst.object+json", Media(single=True, vendor=True)),
         ("application/vnd.pgrst.array+json;nulls=stripped", Media(strip_nulls=True, vendor=True)),
         ("application/json;q=0.5, application/vnd.pgrst.object+json", Media(single=True, vendor=True)),
+        ("text/csv", Media(csv=True)),
+        ("text/csv;q=0.1, application/json", Media()),
     ],
 )
 def test_accept(accept: str, expected: Media) -> None:
@@ -285,7 +287,7 @@ def test_accept(accept: str, expected: Media) -> None:
 
 
 @pytest.mark.parametrize(
-    "accept", ["text/csv", "application/vnd.pgrst.plan+json; options=analyze", "image/png"]
+    "accept", ["text/xml", "application/vnd.pgrst.plan+json; options=analyze", "image/png"]
 )
 def test_media_types_that_cannot_be_produced(accept: str) -> None:
     with pytest.raises(ParseError) as caught:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -5,10 +6,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from monitoring.errors import InvalidFlags
-from monitoring.flags.description import describe
+from monitoring.flags.description import describe, differences
 from monitoring.flags.editing import edit
 from monitoring.flags.loading import load
-from monitoring.flags.model import KEYS, Flags
+from monitoring.flags.model import Flags, keys_of
+from monitoring.flags.stages import Stage
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -64,9 +66,11 @@ def test_a_written_out_list_can_be_emptied_and_replaced():
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        ("live.percentage", "5", "known are kill, live.percent, live.allow, live.deny"),
+        ("live.percentage", "5", "known are kill, stage, live.percent, live.allow, live.deny"),
         ("end", "false", "not known"),
         ("kill", "yes", "true or false"),
+        ("stage", "on", "off, dualwrite, shadow"),
+        ("cohorts.ops.percent", "5", "not known"),
         ("live.percent", "101", "0 to 100"),
         ("live.percent", "many", "0 to 100"),
         ("live.allow", "a,,b", "not a client id"),
@@ -113,5 +117,58 @@ def test_describes_every_key_so_that_it_can_be_set_again():
     for setting in describe(flags):
         text = edit(text, setting.key, setting.text)
     assert load(text) == flags
-    assert [setting.key for setting in describe(flags)] == list(KEYS)
-    assert [setting.value for setting in describe(flags)] == [False, 2.5, ["a", "b", "c"], ["x", "y"]]
+    assert [setting.key for setting in describe(flags)] == list(keys_of(flags))
+    assert [setting.value for setting in describe(flags)] == [
+        False,
+        "live",
+        2.5,
+        ["a", "b", "c"],
+        ["x", "y"],
+        *[True] * 4,
+    ]
+
+
+COHORTS = SHIPPED.replace(
+    "cohorts: {}",
+    """cohorts:
+  ops:   # on call
+    clients: [dash-1, ops-*]
+    stage: shadow   # not yet
+    percent: 5
+  eu: {clients: [eu-*], stage: live, percent: 100}""",
+)
+
+
+def test_a_cohort_is_edited_where_it_stands():
+    assert edit(COHORTS, "cohorts.ops.stage", "live") == COHORTS.replace(
+        "stage: shadow   # not yet", "stage: live   # not yet"
+    )
+    assert edit(COHORTS, "cohorts.eu.percent", "12.50") == COHORTS.replace("percent: 100}", "percent: 12.5}")
+    assert edit(COHORTS, "cohorts.eu.clients", "eu-*, x") == COHORTS.replace("[eu-*]", "[eu-*, x]")
+    with pytest.raises(InvalidFlags, match=r"known are .*cohorts\.ops\.clients"):
+        edit(COHORTS, "cohorts.us.percent", "1")
+
+
+def test_every_key_of_a_cohort_can_be_described_and_set_again():
+    text = edit(edit(COHORTS, "cohorts.ops.clients", "a,b-*"), "stage", "rampdown")
+    for setting in describe(load(text)):
+        assert edit(text, setting.key, setting.text) == text.replace("[a, b-*]", "[a, b-*]")
+    assert load(text).stage is Stage.RAMPDOWN
+
+
+def test_what_differs_is_said_key_by_key():
+    changed = edit(edit(COHORTS, "cohorts.ops.percent", "6"), "live.deny", "x")
+    assert list(differences(load(COHORTS), load(changed))) == [
+        "live.deny: (none) -> x",
+        "cohorts.ops.percent: 5 -> 6",
+    ]
+    assert next(differences(load(SHIPPED), load(COHORTS))) == (
+        "cohorts.ops.clients: (absent) -> dash-1,ops-*"
+    )
+
+
+def test_a_file_from_before_the_stages_becomes_one_of_today_when_a_stage_is_set():
+    edited = edit(BLOCK, "stage", "shadow")
+    assert load(edited) == replace(load(BLOCK), stage=Stage.SHADOW)
+    assert edited.startswith("version: 2\nkill: false   # stop\n")
+    assert edited.endswith("\nend: true\n")

@@ -6,7 +6,10 @@ from openfeature.contrib.tools.flagd.core import FlagdCore
 from openfeature.evaluation_context import EvaluationContext
 
 from monitoring.flags.evaluation import FLAG_KEY, Reason, _cbor_text, bucket_of, evaluate, explain
-from monitoring.flags.model import TOTAL_WEIGHT, ClientId, Flags
+from monitoring.flags.flagd import to_flagd
+from monitoring.flags.model import DEFAULT_COHORT, Ceiling, ClientId, Cohort, Flags
+from monitoring.flags.routing import evaluate_route
+from monitoring.flags.stages import TOTAL_WEIGHT, Extent, Stage
 from monitoring.service import Backend
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -114,7 +117,6 @@ def listed(**flags) -> Flags:
 def test_first_rule_that_applies_wins(flags, client, value, reason):
     decision = evaluate(flags, client)
     assert (decision.value, decision.variant, decision.reason) == (value, value.value, reason)
-    assert decision.bucket == bucket_of(client)
 
 
 @pytest.mark.parametrize(
@@ -131,3 +133,130 @@ def test_first_rule_that_applies_wins(flags, client, value, reason):
 )
 def test_explains_in_a_sentence(flags, client, words):
     assert words in explain(flags, client)
+
+
+def cohorts(*pairs: tuple[str, Extent]) -> tuple[Cohort, ...]:
+    return tuple(Cohort(name, frozenset({name, f"{name}-*"}), wish) for name, wish in pairs)
+
+
+LIVE = Extent(Stage.LIVE)
+
+
+@pytest.mark.parametrize(
+    ("stage", "value", "reason", "shadows"),
+    [
+        (Stage.OFF, Backend.LEGACY, Reason.STAGE, False),
+        (Stage.DUALWRITE, Backend.LEGACY, Reason.STAGE, False),
+        (Stage.SHADOW, Backend.LEGACY, Reason.STAGE, True),
+        (Stage.LIVE, Backend.SUPABASE, Reason.ALLOWED, False),
+        (Stage.RAMPDOWN, Backend.SUPABASE, Reason.STAGE, False),
+        (Stage.COMPLETE, Backend.SUPABASE, Reason.STAGE, False),
+    ],
+)
+def test_each_stage_has_its_own_answer(stage, value, reason, shadows):
+    flags = listed(stage=stage, weight=1)
+    decision = evaluate(flags, "a")
+    assert (decision.value, decision.reason, decision.shadows) == (value, reason, shadows)
+    assert evaluate(flags, "b").reason is Reason.DENIED
+    route = evaluate_route(flags, "a")
+    assert route.shadow is (Backend.SUPABASE if shadows else None)
+    assert (Backend.SUPABASE in route.fallbacks) is False
+    assert (Backend.LEGACY in route.fallbacks) is (value is Backend.SUPABASE)
+
+
+def test_a_file_alone_never_completes():
+    assert Flags(stage=Stage.COMPLETE).extents() == {DEFAULT_COHORT: Extent(Stage.RAMPDOWN)}
+    completed = Flags(
+        stage=Stage.OFF, kill=True, deny=frozenset({ClientId("a")}), ceiling=Ceiling(completed=True)
+    )
+    for client in ("a", "b", ""):
+        assert evaluate(completed, client).reason is Reason.COMPLETED
+        assert evaluate_route(completed, client).fallbacks == (Backend.POLLING,)
+
+
+def test_the_first_cohort_that_has_a_client_decides():
+    flags = Flags(
+        cohorts=(
+            *cohorts(("ops", LIVE), ("eu", Extent(Stage.SHADOW, 0))),
+            Cohort("late", frozenset({"ops-1", "us"}), LIVE),
+        )
+    )
+    found = {client: evaluate(flags, client).cohort for client in ("ops", "ops-1", "eu-", "us", "opsy", "")}
+    assert found == {
+        "ops": "ops",
+        "ops-1": "ops",
+        "eu-": "eu",
+        "us": "late",
+        "opsy": "default",
+        "": "default",
+    }
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "client", "value", "reason"),
+    [
+        (Extent(Stage.LIVE, 5_000), "y" * 256, Backend.SUPABASE, Reason.PERCENTAGE),
+        (Extent(Stage.LIVE, 5_000), "0", Backend.LEGACY, Reason.CEILING),
+        (Extent(Stage.LIVE, 5_000), "web-1", Backend.LEGACY, Reason.PERCENTAGE),
+        (Extent(Stage.SHADOW, 5_000), "0", Backend.LEGACY, Reason.CEILING),
+        (Extent(Stage.RAMPDOWN), "0", Backend.SUPABASE, Reason.PERCENTAGE),
+    ],
+)
+def test_the_rollout_limits_the_wish(ceiling, client, value, reason):
+    decision = evaluate(Flags(weight=50_000, ceiling=Ceiling(ceiling)), client)
+    assert (decision.value, decision.reason) == (value, reason)
+
+
+def test_the_ceiling_comes_before_the_allow_list_and_after_the_deny_list():
+    flags = listed(ceiling=Ceiling(Extent(Stage.LIVE, 50_000), reason="tripped"))
+    assert evaluate(flags, "a").reason is Reason.CEILING  # bucket 76,403
+    assert "the rollout allows live 50 % (tripped)" in explain(flags, "a")
+    assert evaluate(flags, "b").reason is Reason.DENIED
+
+
+extents = st.builds(Extent, st.sampled_from(list(Stage)[:-1]), st.integers(0, TOTAL_WEIGHT))
+names = st.sampled_from(["a", "b", "ops", "ops-1", "eu-7", "us", "", "x" * 40])
+anything = st.builds(
+    Flags,
+    kill=st.booleans(),
+    weight=st.integers(0, TOTAL_WEIGHT),
+    allow=st.frozensets(names.filter(bool), max_size=2),
+    deny=st.frozensets(names.filter(bool), max_size=2),
+    stage=st.sampled_from(list(Stage)),
+    cohorts=st.builds(lambda one, two: cohorts(("ops", one), ("eu", two)), extents, extents),
+    ceiling=st.builds(
+        lambda default, ops, completed: Ceiling(default, (("ops", ops),), completed),
+        extents,
+        extents,
+        st.booleans(),
+    ),
+)
+
+
+@UNHURRIED
+@given(anything, st.one_of(names, clients))
+def test_nobody_is_ever_beyond_wish_ceiling_or_list(flags, client):
+    decision = evaluate(flags, client)
+    bucket = bucket_of(client)
+    if flags.ceiling.completed:
+        assert decision.value is Backend.SUPABASE
+        return
+    if flags.kill or client in flags.deny:
+        assert decision.value is Backend.LEGACY
+    if decision.value is Backend.SUPABASE:
+        ceiling = flags.ceiling.of(decision.cohort)
+        assert ceiling.stage.rank >= Stage.LIVE.rank
+        assert ceiling.stage is not Stage.LIVE or (bucket is not None and bucket < ceiling.weight)
+        wish = flags.wishes()[decision.cohort]
+        assert wish.stage.rank >= Stage.LIVE.rank
+        assert client in flags.allow or wish.stage is not Stage.LIVE or bucket < wish.weight
+    assert decision.shadows <= (decision.value is Backend.LEGACY and decision.stage is Stage.SHADOW)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(anything, st.lists(names.filter(bool), min_size=1, max_size=8))
+def test_what_is_exported_is_what_flagd_decides(flags, some):
+    core = FlagdCore()
+    core.set_flags(to_flagd(flags))
+    for client in some:
+        assert flagd_route(core, client) == evaluate(flags, client).variant

@@ -15,29 +15,12 @@ from monitoring.cursor import Cursor
 from monitoring.events import Position, StreamId, to_json
 from monitoring.service import Gap
 from monitoring.topics import GLOBAL, Field, Topic
+from tests.fakes.dialect_host import told
 from tests.fakes.event_factory import START, event
+from tests.fakes.seeds import seed
 
-SEED_EVENT = {
-    "type": "event",
-    "connection_type": "websocket",
-    "direction": "outbound",
-    "script_name": "script_name",
-    "function_name": "function_name",
-    "data_size_bytes": 1024,
-    "response_time_ms": 150,
-    "error": None,
-    "metadata": {},
-    "broadcast_time": "2025-11-01T12:34:56Z",
-}
-SEED_STATS = {
-    "type": "initial_stats",
-    "stats": {"websocket": {}, "redis": {}, "supabase": {}, "kimi": {}, "glm": {}},
-    "session_metrics": {},
-    "semaphore_metrics": {},
-    "websocket_health": {},
-    "recent_events": [],
-    "timestamp": "2025-11-01T12:34:56Z",
-}
+SEED_EVENT = seed("001_event")
+SEED_STATS = seed("001_initial_stats")
 
 streams = st.builds(
     "{}/{}".format,
@@ -66,6 +49,8 @@ times = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.ju
 client_messages = st.one_of(
     st.just(ws.StatsRequest()),
     st.just(ws.Ping()),
+    st.builds(ws.ExportRequest, topics),
+    st.builds(ws.TestEventRequest, st.dictionaries(st.text(), st.integers(-9, 9), max_size=3)),
     st.builds(ws.SnapshotRequest, topics),
     st.builds(ws.Subscribe, topics, st.none() | cursors),
 )
@@ -75,6 +60,8 @@ server_messages = st.one_of(
     st.builds(ws.SnapshotAnswer, st.lists(events, max_size=3).map(tuple), cursors),
     st.builds(ws.ErrorMessage, st.text(max_size=20), times),
     st.builds(ws.Waiting, st.text(max_size=20)),
+    st.builds(ws.ExportComplete, st.text(), st.text(), st.integers(0, 9), st.integers(0, 9), times),
+    st.builds(ws.TestEvent, st.dictionaries(st.text(), st.integers(-9, 9), max_size=3), times),
     st.builds(ws.event_message, events, times),
 )
 
@@ -183,7 +170,9 @@ def test_a_deeply_nested_message_is_malformed_not_a_crash():
 
 
 def test_an_unknown_type_names_what_is_understood_and_is_cut_short():
-    with pytest.raises(UnknownMessage, match="understands stats, subscribe, snapshot, ping") as caught:
+    with pytest.raises(
+        UnknownMessage, match="understands stats, subscribe, snapshot, export, test_event, ping"
+    ) as caught:
         ws.decode_client(json.dumps({"type": "x" * 10_000}))
     assert len(caught.value.reason) < 300
 
@@ -217,3 +206,38 @@ def test_times_without_a_zone_are_taken_as_utc():
     message = ws.decode_server(json.dumps({**SEED_EVENT, "broadcast_time": "2026-11-21T08:00:00"}))
     assert isinstance(message, ws.EventMessage)
     assert message.broadcast_time == START
+
+
+def test_a_connection_event_of_an_application_is_told_as_it_says():
+    fields = {
+        "direction": "outbound",
+        "script_name": "worker.py",
+        "function_name": "fetch",
+        "data_size_bytes": 1024,
+        "response_time_ms": 150,
+        "error": "timed out",
+        "metadata": {"key": "user:7"},
+    }
+    one = told("app-7/redis", "connection_event", **fields)
+    sent = json.loads(ws.write_event(one, one.occurred_at + timedelta(seconds=3)))
+    assert list(sent) == list(SEED_EVENT)
+    assert sent["connection_type"] == "redis"
+    assert {key: sent[key] for key in fields if key != "metadata"} == {
+        key: value for key, value in fields.items() if key != "metadata"
+    }
+    assert sent["metadata"]["key"] == "user:7"
+    assert sent["metadata"]["event"]["payload"] == fields
+
+
+def test_a_connection_event_with_wrong_fields_is_told_all_the_same():
+    one = told(
+        "app-7/redis",
+        "connection_event",
+        direction=3,
+        data_size_bytes=True,
+        response_time_ms="x",
+        metadata=[],
+    )
+    sent = json.loads(ws.write_event(one, one.occurred_at))
+    assert (sent["direction"], sent["script_name"], sent["response_time_ms"]) == ("inbound", "app-7", 0)
+    assert sent["data_size_bytes"] > 4

@@ -21,7 +21,10 @@ from tests.fakes.event_factory import event, run
         link.Heads(Cursor({StreamId("a/b"): Position(1, 2)})),
         link.Events(9, tuple(run("a/b", 3)), history=True, more=True),
         link.Events(9, heads=Cursor({StreamId("a/b"): Position(1, 2)})),
+        link.Events(9, heads=Cursor(), figures=link.LinkFigures(3, 1)),
         link.Ack(7),
+        link.AskWatched(),
+        link.Watched(frozenset({"b", "a"})),
         link.LinkError("no"),
     ],
 )

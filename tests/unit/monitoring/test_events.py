@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -118,3 +119,19 @@ def test_uuid7_carries_its_time_and_version(unix_ms: int, random: int) -> None:
     made = uuid7(unix_ms, random)
     assert (made.version, made.variant, made.int >> 80) == (7, "specified in RFC 4122", unix_ms)
     assert (made.int >> 64 & 0xFFF) << 62 | made.int & 2**62 - 1 == random
+
+
+def test_an_event_without_identity_is_read_only_where_it_is_expected() -> None:
+    nameless = replace(event(), epoch=0)
+    assert not nameless.identified
+    assert event().identified
+    with pytest.raises(InvalidEvent, match="epoch and seq"):
+        from_json(to_json(nameless))
+    assert from_json(to_json(nameless), identified=False) == nameless
+    assert from_json(to_json(event()), identified=False) == event()
+
+
+def test_only_an_opening_event_that_says_so_follows_an_epoch_that_was_not_drained() -> None:
+    assert opened(epoch=2, previous=(1, 57)).follows_drained
+    assert not opened(epoch=2, previous=(1, 57), drained=False).follows_drained
+    assert event(seq=2, drained=False).follows_drained  # a payload of an application's own

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -117,8 +120,45 @@ def test_an_owner_that_knew_less_than_the_client_makes_no_gap() -> None:
     """The owner before died before its writer had caught up: the client has more than the new epoch follows."""
     sequencer = Sequencer(at(1, 11))
     first = opened(epoch=2, previous=(1, 9))
+    assert sequencer.offer(first) == [first]
+    assert sequencer.holes == Cursor()
+
+
+LOST = "the owner before lost its lease: what it had not yet delivered is lost"
+
+
+@pytest.mark.parametrize(("stands", "gap_from"), [((1, 9), 10), ((1, 11), 12), ((1, 7), 10)])
+def test_an_epoch_that_was_not_drained_ends_in_a_gap_for_everybody(
+    stands: tuple[int, int], gap_from: int
+) -> None:
+    """Over one path more may have come than the new owner knew of: each reader is told from where it stands."""
+    sequencer = Sequencer(at(*stands))
+    first = opened(epoch=2, previous=(1, 9), drained=False)
     assert sequencer.offer(first) == []
-    assert sequencer.fill(S, [first], upto=Position(2, 1)) == [first]
+    assert sequencer.holes == at(*stands)
+    known = [event(seq=seq) for seq in range(stands[1] + 1, 10)]
+    assert sequencer.fill(S, [*known, first]) == [*known, Gap(S, 1, gap_from, None, reason=LOST), first]
+
+
+def test_what_history_has_of_an_epoch_that_was_not_drained_comes_before_its_gap() -> None:
+    """The owner before came back in time, before the new epoch was begun in the history."""
+    sequencer = Sequencer(at(1, 9))
+    first, second = opened(epoch=2, previous=(1, 9), drained=False), event(epoch=2, seq=2)
+    assert sequencer.offer(first) == sequencer.offer(second) == []
+    late = [event(seq=10), event(seq=11)]
+    assert sequencer.fill(S, [*late, first], upto=first.position) == [
+        *late,
+        Gap(S, 1, 12, None, reason=LOST),
+        first,
+        second,
+    ]
+
+
+def test_a_new_reader_of_a_stream_is_told_nothing_of_the_epoch_before() -> None:
+    sequencer = Sequencer()
+    first = opened(epoch=2, previous=None, drained=False)
+    assert sequencer.offer(first) == []
+    assert sequencer.fill(S, [first]) == [first]
 
 
 def test_too_many_early_events_are_dropped_but_the_hole_stays_known() -> None:
@@ -153,3 +193,26 @@ def test_losses_are_filled_or_told_and_never_doubled(data: st.DataObject) -> Non
     for item in out:
         told += range(item.from_seq, (item.to_seq or 0) + 1) if isinstance(item, Gap) else [item.seq]
     assert told == list(range(1, 13))
+
+
+def test_events_without_identity_have_no_place_in_a_sequence() -> None:
+    nameless = replace(event(), epoch=0)
+    with pytest.raises(ValueError, match="without identity"):
+        Sequencer().offer(nameless)
+    with pytest.raises(ValueError, match="without identity"):
+        Sequencer().fill(nameless.stream, [nameless])
+
+
+def test_what_is_held_in_a_hole_of_history_is_delivered_and_not_told_as_gone() -> None:
+    sequencer = Sequencer({S: Position(1, 3)})
+    for seq in (6, 8, 20):
+        assert sequencer.offer(event(S, seq)) == []
+    assert sequencer.fill(S, [event(S, 4)], Position(1, 9)) == [
+        event(S, 4),
+        Gap(S, 1, 5, 5),
+        event(S, 6),
+        Gap(S, 1, 7, 7),
+        event(S, 8),
+        Gap(S, 1, 9, 9),
+    ]
+    assert sequencer.holes == {S: (1, 9)}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from monitoring.cursor import Cursor
 from monitoring.errors import InvalidCursor, InvalidTopic
 from monitoring.events import Position, StreamId
-from monitoring.topics import GLOBAL, parse_topic, parse_topics, selects
+from monitoring.topics import GLOBAL, Selection, parse_topic, parse_topics, selects
 
 SYSTEM, CONTAINERS = StreamId("web-1.lan/system"), StreamId("db/containers")
 
@@ -66,3 +66,16 @@ def test_a_merged_cursor_covers_both(one: Cursor, other: Cursor) -> None:
 def test_what_is_not_a_cursor_is_refused(value: object) -> None:
     with pytest.raises(InvalidCursor):
         Cursor.from_json(value)
+
+
+def test_a_selection_answers_as_its_topics_do_also_the_second_time_and_when_it_forgets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Selection, "_MOST", 3)
+    selection = Selection(parse_topics(["devices.web-1", "categories.drives"]))
+    streams = [
+        StreamId(f"{device}/{category}") for device in ("web-1", "db-1") for category in ("system", "drives")
+    ]
+    for _ in range(2):
+        assert [stream in selection for stream in streams] == [True, True, False, True]
+    assert StreamId("any/thing") in Selection([])

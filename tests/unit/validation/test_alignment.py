@@ -13,7 +13,9 @@ from monitoring.service import Backend
 from validation.alignment import Alignment, Limits
 from validation.observation import Outcome
 from validation.result import check_sum
+from validation.rules import NO_RULES, Rules, parse_rules
 from validation.tally import Tally
+from validation.tracks import Sighting
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -34,8 +36,10 @@ def opening(epoch: int, previous: Position | None, stream: StreamId = A) -> Even
 class Bench:
     """An alignment with its tally and a clock that is moved by hand."""
 
-    def __init__(self, start: dict | None = None, limits: Limits | None = None) -> None:
-        self.core = Alignment(start or {}, limits)
+    def __init__(
+        self, start: dict | None = None, limits: Limits | None = None, rules: Rules = NO_RULES
+    ) -> None:
+        self.core = Alignment(start or {}, limits, rules)
         self.tally = Tally()
         self.now = 100.0
 
@@ -200,8 +204,8 @@ def test_reordered(bench):
     ("changed", "detail"),
     [
         (event(2, load=2), "supabase payload.load: expected (absent), got 2"),
-        (replace(event(2), kind="x"), "supabase kind: expected k, got x"),
-        (replace(event(2), id=UUID(int=5)), "supabase id: expected 00000000-0000-0000-0000-0000000003ea"),
+        (replace(event(2), kind="x"), 'supabase kind: expected "k", got "x"'),
+        (replace(event(2), id=UUID(int=5)), 'supabase id: expected "00000000-0000-0000-0000-0000000003ea"'),
         (replace(event(2), occurred_at=AT + timedelta(microseconds=1)), "supabase occurred_at: expected"),
     ],
 )
@@ -302,11 +306,69 @@ def test_too_many_open_events_suspend_it_without_false_findings():
 def test_what_is_forgotten_is_said_not_guessed():
     bench = Bench(limits=Limits(max_remembered=2))
     bench.publish(*numbered(5))
-    bench.both(*numbered(5))
-    bench.wait(6)
-    bench.both(event(1))
-    assert bench.found() == {Outcome.MATCHED: 5}
+    assert bench.found() == {Outcome.MISSING_BOTH: 5}
+    bench.both(event(1), event(5))
+    assert bench.found() == {Outcome.MISSING_BOTH: 4, Outcome.LATE: 1}
     assert bench.core.forgotten == 2
+
+
+def test_every_matched_event_is_known_to_have_been_delivered_however_long_ago():
+    bench = Bench(limits=Limits(max_remembered=2))
+    for seq in range(1, 400):
+        bench.publish(event(seq))
+        bench.both(event(seq))
+        bench.wait(1)
+    bench.legacy(event(1))
+    assert bench.found() == {Outcome.MATCHED: 398, Outcome.DUPLICATE: 1}
+    assert bench.core.forgotten == 0
+
+
+@pytest.mark.parametrize("first", ["publish", "legacy", "supabase"])
+def test_old_open_events_are_compared_by_digest(first):
+    """Of the first event only a digest is kept; a difference is found, though its field is no longer known."""
+    bench = Bench(limits=Limits(max_recent=3))
+    order = [first, *({"publish", "legacy", "supabase"} - {first})]
+    wrong = [event(n, load=n == 2) for n in range(1, 21)]
+    for name in order:
+        getattr(bench, name)(*(wrong if name == "supabase" else [event(n, load=False) for n in range(1, 21)]))
+    assert bench.core._recent_bytes <= 20 * 250
+    assert bench.found() == {Outcome.MATCHED: 19, Outcome.MISMATCH: 1}
+    details = bench.tally.samples[Outcome.MISMATCH][0].details
+    assert len(details) == 1
+    assert "content: expected a digest" in details[0] or "not kept" in details[0]
+    assert bench.core._recent_bytes == 0
+
+
+def test_large_contents_are_let_go_before_many_small_ones():
+    bench = Bench(limits=Limits(max_recent_bytes=1_000_000))
+    bench.publish(*(event(n, text="x" * 100_000) for n in range(1, 101)))
+    assert bench.core._recent_bytes < 1_200_000
+    bench.both(*(event(n, text="x" * 100_000) for n in range(1, 101)))
+    assert bench.found() == {Outcome.MATCHED: 100}
+
+
+def test_too_many_streams_are_not_taken_in():
+    bench = Bench(limits=Limits(max_tracks=2, truth_is_complete=False))
+    bench.publish(event(1))
+    bench.both(event(1), *(event(1, StreamId(f"invented-{n}/x")) for n in range(50)))
+    assert bench.found() == {Outcome.MATCHED: 1}
+    assert (bench.core.forgotten, bench.core.was_suspended) == (98, True)
+
+
+def test_a_head_far_ahead_is_excluded_at_once():
+    bench = Bench(limits=Limits(max_open=10))
+    bench.core.publish_upto(A, Position(1, 10**9), bench.now)
+    assert bench.found() == {Outcome.EXCLUDED: 10**9 - 10, Outcome.MISSING_BOTH: 10}
+
+
+def test_rules_let_pass_and_are_counted():
+    rules = parse_rules([{"path": "payload.load", "tolerance": 1}], AT.date())
+    bench = Bench(rules=rules)
+    bench.publish(event(1, load=1.0), event(2, load=1.0))
+    bench.legacy(event(1, load=1.0), event(2, load=1.0))
+    bench.supabase(event(1, load=1.5), event(2, load=3.0))
+    assert bench.found() == {Outcome.MATCHED: 1, Outcome.MISMATCH: 1}
+    assert bench.tally.passed == {"payload.load": 1}
 
 
 def test_after_this_process_stood_still_queued_events_are_taken_in_first(bench):
@@ -361,7 +423,7 @@ def test_a_stream_equals_itself_in_any_arrival_order(data, events):
 @given(st.data(), streams, st.sampled_from(["legacy", "supabase"]))
 def test_one_fault_is_exactly_one_finding(data, events, side):
     index = data.draw(st.integers(0, len(events) - 1))
-    fault = data.draw(st.sampled_from(["drop", "double", "change", "add"]))
+    fault = data.draw(st.sampled_from(["drop", "double", "change", "add", "move"]))
     faulty = list(events)
     if fault == "drop":
         del faulty[index]
@@ -369,6 +431,13 @@ def test_one_fault_is_exactly_one_finding(data, events, side):
     elif fault == "double":
         faulty.insert(data.draw(st.integers(index, len(events))), events[index])
         expected = Outcome.DUPLICATE
+    elif fault == "move":
+        stream = [at for at, item in enumerate(events) if item.stream == events[index].stream]
+        later = [at for at in stream if at > index]
+        if not later:
+            return
+        faulty.insert(data.draw(st.sampled_from(later)), faulty.pop(index))
+        expected = Outcome.REORDERED
     elif fault == "change":
         faulty[index] = replace(events[index], payload={"n": "other"})
         expected = Outcome.MISMATCH
@@ -391,16 +460,23 @@ actions = st.lists(
 
 
 @UNHURRIED
-@given(actions, st.integers(2, 30), st.integers(1, 30))
-def test_classes_always_add_up(actions, max_open, max_remembered):
-    bench = Bench({B: Position(1, 2)}, Limits(max_open=max_open, max_remembered=max_remembered))
+@given(actions, st.integers(2, 30), st.integers(1, 30), st.integers(1, 30))
+def test_classes_always_add_up_in_bounded_memory(actions, max_open, max_remembered, max_recent):
+    limits = Limits(max_open=max_open, max_remembered=max_remembered, max_recent=max_recent)
+    bench = Bench({B: Position(1, 2)}, limits)
     for name, number, stream in actions:
         if name == "wait":
             bench.wait(number)
         else:
             getattr(bench, name)(event(number, stream))
         check_sum(bench.tally.counts, published=bench.core.published, pending=bench.core.pending)
+        tracks = bench.core._tracks.values()
+        assert sum(len(track.open) for track in tracks) == bench.core.open <= max_open
+        assert sum(len(track.others) for track in tracks) <= max_remembered
+        held = [each for track in tracks for each in track.open.values() if isinstance(each, Sighting)]
+        assert len(held) <= max_recent
+        assert sum(each.held_bytes for each in held) == bench.core._recent_bytes
     bench.core.finish({})
     bench.found(40)
     assert bench.core.pending == 0
-    assert bench.core.open == 0
+    assert (bench.core.open, bench.core._recent_bytes) == (0, 0)

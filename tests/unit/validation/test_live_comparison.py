@@ -6,11 +6,11 @@ import pytest
 from monitoring.errors import Refused
 from monitoring.events import StreamId
 from monitoring.service import Backend, Gap, Moved
-from monitoring.topics import parse_topic
 from validation.alignment import Limits
 from validation.observation import Outcome
-from validation.result import Verdict
 from validation.runner import ComparisonFailed, LiveComparison
+from validation.terms import Terms
+from validation.verdict import Verdict
 
 FAST = Limits(grace_seconds=0.1, grace_cap_seconds=0.4)
 FOREVER = 30.0
@@ -23,7 +23,7 @@ def services(legacy, supabase):
 
 @pytest.fixture
 def comparison(truth):
-    return LiveComparison(truth, limits=FAST, tick_seconds=0.01, start_seconds=0.5)
+    return LiveComparison(truth, terms=Terms(FAST), tick_seconds=0.01, start_seconds=0.5)
 
 
 class Play:
@@ -76,11 +76,11 @@ async def test_passes_when_both_deliver_everything(comparison, services, truth, 
             for side, service in services.items():
                 comparison.on_raw(side)(item)
                 service.deliver(item)
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0)
 
     async with asyncio.TaskGroup() as group:
         group.create_task(collect())
-        result = await comparison.run(services, 0.5)
+        result = await comparison.run(services, 1.0)
     assert (result.verdict, result.reasons) == (Verdict.PASS, ("every one of 36 decided events matched",))
     assert result.published == result.decided == 36
     assert result.sides[Backend.LEGACY].figures.raw == 36
@@ -138,7 +138,7 @@ async def test_nothing_published_is_no_data(comparison, services, truth, event):
 
 
 async def test_only_the_topics_streams_are_compared(truth, services, event):
-    comparison = LiveComparison(truth, topics=[parse_topic("devices.web-1")], limits=FAST, tick_seconds=0.01)
+    comparison = LiveComparison(truth, terms=Terms(FAST, topics=("devices.web-1",)), tick_seconds=0.01)
     async with Play(comparison, services, truth) as play:
         truth.add(event(1, stream=StreamId("other/system")))
         play.everywhere(*(event(seq) for seq in range(1, 13)))
@@ -270,7 +270,7 @@ async def test_a_tap_that_fails_as_the_comparison_is_cancelled_does_not_spoil_th
 
 async def test_streams_of_other_machines_are_no_findings(truth, services, event):
     limits = Limits(grace_seconds=0.1, grace_cap_seconds=0.4, truth_is_complete=False)
-    comparison = LiveComparison(truth, limits=limits, tick_seconds=0.01)
+    comparison = LiveComparison(truth, terms=Terms(limits), tick_seconds=0.01)
     async with Play(comparison, services, truth) as play:
         for seq in range(1, 5):
             services[Backend.SUPABASE].deliver(event(seq, stream=StreamId("another/system")))

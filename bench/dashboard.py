@@ -1,0 +1,204 @@
+"""What an open tab of the dashboard costs, page by page, beside a bare Streamlit page that redraws as often.
+
+    python bench/dashboard.py [--seconds N] [--tabs N] [--pages overview hosts ...]
+
+A real `crossfade up` collects this machine; Chromium opens the page. Counted over N seconds, after ten to settle: CPU
+time of the dashboard's process, bytes on the wire (through a relay that counts them, compressed as the server sends
+them), and beside them the same for `st.metric` in a fragment that runs each second. "paint" is the time until the
+page's first figure or table is drawn, in a new browser profile (cold) and in the same again (reload).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+from playwright.async_api import Browser, Page, async_playwright
+from programs import machine
+
+from crossfade.paths import DataDir
+from crossfade.plan import running_state
+
+BARE = """
+import streamlit as st
+import time
+st.set_page_config(layout="wide")
+
+@st.fragment(run_every=1.0)
+def live():
+    st.metric("Now", f"{time.time():.0f}")
+
+live()
+"""
+SETTLE_SECONDS = 10
+FIRST = "[data-testid='stMetricValue'], [data-testid='stDataFrame'], [data-testid='stMarkdown'] h3"
+
+
+@contextlib.asynccontextmanager
+async def crossfade(directory: Path) -> AsyncIterator[tuple[str, psutil.Process]]:
+    """Yield the address of a dashboard over a real installation, and its process."""
+    data = DataDir.of(directory / ".crossfade")
+    ports = [
+        item
+        for part in ("supabase", "database", "query", "legacy", "dashboard")
+        for item in (f"--port-{part}", "0")
+    ]
+    process = await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).with_name("crossfade")), "up", *ports, "--no-docker",
+        cwd=directory, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(120):
+            while True:
+                parts = {part["name"]: part for part in (running_state(data) or {}).get("parts", [])}
+                if parts and all(part["state"] == "ready" for part in parts.values()):
+                    break
+                await asyncio.sleep(0.2)
+        yield parts["dashboard"]["address"], psutil.Process(parts["dashboard"]["pid"])
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def bare(directory: Path) -> AsyncIterator[tuple[str, psutil.Process]]:
+    """Yield the address of the bare page, and its process."""
+    (directory / "bare.py").write_text(BARE)
+    port = 28511
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "streamlit", "run", str(directory / "bare.py"), "--server.headless", "true",
+        "--server.port", str(port), "--server.address", "127.0.0.1", "--server.fileWatcherType", "none",
+        "--browser.gatherUsageStats", "false",
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(60), httpx.AsyncClient() as client:
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    if (await client.get(f"http://127.0.0.1:{port}/_stcore/health")).is_success:
+                        break
+                await asyncio.sleep(0.1)
+        yield f"http://127.0.0.1:{port}", psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+class Relay:
+    """Passes connections on to an address and counts what comes back."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._host, self._port = parts.hostname, parts.port
+        self.bytes = 0
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
+        await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer, back=True))
+
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, back: bool = False
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(1 << 16):
+                self.bytes += len(data) if back else 0
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+async def opened(page: Page, url: str) -> float:
+    """Open an address; return the seconds until the first figure."""
+    began = time.monotonic()
+    await page.goto(url)
+    await page.locator(FIRST).first.wait_for(timeout=30_000)
+    return time.monotonic() - began
+
+
+def cpu(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+async def measure(
+    browser: Browser, name: str, url: str, path: str, process: psutil.Process, tabs: int, seconds: float
+) -> None:
+    """Print one row."""
+    async with Relay(url) as relay:
+        address = relay.url if path == "overview" else f"{relay.url}/{path}"  # the first page has no path
+        context = await browser.new_context(viewport={"width": 1440, "height": 900})
+        pages = [await context.new_page() for _ in range(tabs)]
+        cold = await opened(pages[0], address)
+        for page in pages[1:]:
+            await opened(page, address)
+        again = await context.new_page()
+        reload = await opened(again, address)
+        await again.close()
+        await asyncio.sleep(SETTLE_SECONDS)
+        before, sent, began = cpu(process), relay.bytes, time.monotonic()
+        await asyncio.sleep(seconds)
+        minutes = (time.monotonic() - began) / 60
+        used, came = cpu(process) - before, relay.bytes - sent
+        await context.close()
+    print(
+        f"{name:<22}{tabs:>5}{used / minutes:>12.2f}{came / 1e3 / minutes / tabs:>14.0f}"
+        f"{cold:>12.2f}{reload:>12.2f}{process.memory_info().rss / 1e6:>8.0f}",
+        flush=True,
+    )
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--tabs", type=int, nargs="+", default=[1, 5])
+    parser.add_argument("--pages", nargs="+", default=["overview", "hosts", "containers", "events", "system"])
+    options = parser.parse_args()
+    directory = Path(tempfile.mkdtemp(prefix="cf-bench-dashboard-"))
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    print(
+        f"{'page':<22}{'tabs':>5}{'CPU-s/min':>12}{'kB/min a tab':>14}{'paint cold':>12}{'reload, s':>12}{'MB':>8}"
+    )
+    try:
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(
+                executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+            )
+            async with bare(directory) as (url, process):
+                await measure(browser, "bare, st.metric each s", url, "", process, 1, options.seconds)
+            async with crossfade(directory) as (url, process):
+                before, began = cpu(process), time.monotonic()
+                await asyncio.sleep(options.seconds / 2)
+                print(
+                    f"{'nobody looks':<22}{0:>5}{(cpu(process) - before) * 60 / (time.monotonic() - began):>12.2f}"
+                )
+                for page in options.pages:
+                    for tabs in options.tabs if page == options.pages[0] else options.tabs[:1]:
+                        await measure(browser, page, url, page, process, tabs, options.seconds)
+            await browser.close()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    print(machine())
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

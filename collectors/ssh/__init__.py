@@ -1,0 +1,1 @@
+"""Other machines, over SSH: pure parsers of what they print, and a thin session for each."""

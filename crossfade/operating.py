@@ -1,0 +1,254 @@
+"""What an operator may do by way of the dashboard: each action by a token, checked here, and recorded.
+
+The token is one of the project's (``crossfade token NAME --role operator``), as for every other service. Whoever may only
+read is refused; what was done is in ``crossfade flags history`` and in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, assert_never
+
+import httpx
+import orjson
+import structlog
+
+from adapters import client_reports, move_log
+from adapters.device_registry import DeviceRegistry
+from adapters.errors import AdapterError
+from crossfade import flag_changes
+from crossfade.controls import control_of, own_device
+from crossfade.errors import CrossfadeError
+from crossfade.plan import known_addresses
+from crossfade.rollout import changes as rollout_changes
+from crossfade.wiring import Wiring, embedded_keys
+from monitoring.control import ActionFailed
+from monitoring.flags.planning import FlagPlan, plan
+from monitoring.rollout import commands
+from services.access import Caller, Tokens
+from services.problems import Problem
+
+if TYPE_CHECKING:
+    from monitoring.control import Command, Outcome
+    from monitoring.logs import LogLine
+    from monitoring.rollout.observations import Decision
+    from monitoring.rollout.steering import RolloutStep
+
+_ANSWER_SECONDS = 5.0
+_REGISTRY_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Who signed in, with the token that says so."""
+
+    name: str
+    token: str
+    writes: bool
+    """Whether it may change anything."""
+
+
+class Operating:
+    """The actions of one installation. Every method may block for a moment, and raises ControlError."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self._wiring = wiring
+        self._devices: Collection[str] = ()
+        self._look_again = 0.0
+
+    def sign_in(self, token: str) -> Operator:
+        """Return who a token stands for."""
+        caller = self._caller(token)
+        if not caller.reads:
+            raise ActionFailed(
+                "this token may not read; its app_metadata.crossfade_role must be viewer, operator or admin"
+            )
+        return Operator(_name(caller), token, caller.writes)
+
+    def sign_in_with_password(self, email: str, password: str) -> Operator:
+        """Return who an address and a password of the project's Supabase stand for, with the token it gives out."""
+        with told():
+            url, key, _ = self._wiring.supabase()
+        # the official client: there is no other that keeps up with what a hosted project answers
+        from supabase import AuthError, create_client  # noqa: PLC0415 - it takes most of a second to import
+
+        try:
+            client = create_client(url, key)
+            session = client.auth.sign_in_with_password({"email": email, "password": password}).session
+        except AuthError as error:
+            raise ActionFailed(f"{url} does not let {email} in: {error.message}") from error
+        except httpx.HTTPError as error:
+            raise ActionFailed(f"{url} does not answer: {error}") from error
+        if session is None:
+            raise ActionFailed(f"{url} asks for more than a password; sign in with a token")
+        try:
+            return self.sign_in(session.access_token)
+        except ActionFailed as error:
+            raise ActionFailed(f"{email} is known, but {error}") from error
+
+    def clients(self) -> Mapping[str, str]:
+        """Return the clients that are connected on this machine, and which backend serves each."""
+        reports = client_reports.read(self._wiring.data.client_reports).values()
+        return {
+            client: str(figures.get("backend", "")) for each in reports for client, figures in each.items()
+        }
+
+    def moves(self, most: int) -> Sequence[Mapping[str, Any]]:
+        """Return the newest records of moves of all clients, newest first."""
+        return move_log.newest(self._wiring.data.moves, most)
+
+    def plan(self, key: str, value: str) -> FlagPlan:
+        """Return who would move if a flag had another value."""
+        with told():
+            change = flag_changes.prepared(self._wiring, key, value)
+        before, after = (flag_changes.in_force(self._wiring, each) for each in (change.before, change.after))
+        return plan(before, after, self.clients())
+
+    def set_flag(self, token: str, key: str, value: str, why: str) -> Sequence[str]:
+        """Change a flag and return what differs now; refused when somebody else has changed the file meanwhile."""
+        who = self._operator(token)
+        with told():
+            changes = flag_changes.made(
+                self._wiring, flag_changes.prepared(self._wiring, key, value), why, who
+            )
+        log.info("flag_set", who=who, key=key, value=value, why=why)
+        return changes
+
+    def plan_rollout(self, step: RolloutStep) -> Sequence[Decision]:
+        """Return what a command to the rollout would decide now."""
+        with told():
+            return rollout_changes.tried(self._wiring, self._rollout_command(step)).decisions
+
+    def steer_rollout(self, token: str, step: RolloutStep) -> Sequence[Decision]:
+        """Let a command to the rollout decide, and keep it in the journal."""
+        who = self._operator(token)
+        with told():
+            decisions = rollout_changes.made(self._wiring, self._rollout_command(step), who).decisions
+        log.info("rollout_steered", who=who, action=step.action, cohort=step.cohort, why=step.why)
+        return decisions
+
+    def acknowledge(self, token: str, alert: str) -> None:
+        """Say that somebody is on an alert."""
+        self._ask(token, f"/api/alerts/{alert}/acknowledge", None)
+
+    def silence(self, token: str, device: str, seconds: int, comment: str) -> None:
+        """Tell nobody of a device's alerts for a while."""
+        self._ask(
+            token, "/api/alerts/silences", {"devices": [device], "for_seconds": seconds, "comment": comment}
+        )
+
+    def controls(self, device: str) -> bool:
+        """Tell whether commands reach the containers of a device: of this machine, and of those that are read over SSH."""
+        return device == own_device(self._wiring) or device in self._registered()
+
+    def _registered(self) -> Collection[str]:
+        """Return the devices of the registry, as of some seconds ago at most; none while it cannot be read."""
+        if time.monotonic() >= self._look_again:
+            try:
+                self._devices = frozenset(asyncio.run(DeviceRegistry(self._wiring.database_url()).devices()))
+            except (AdapterError, CrossfadeError) as error:
+                log.debug("registry_unreadable", reason=str(error))
+            self._look_again = time.monotonic() + _REGISTRY_SECONDS
+        return self._devices
+
+    def command(self, token: str, command: Command, device: str, name: str) -> Outcome:
+        """Carry out a command to a container, here or over SSH; returns once its event was seen."""
+        who = self._operator(token)
+
+        async def run() -> Outcome:
+            control = await control_of(self._wiring, device)  # belongs to the loop that the action runs in
+            return await control.command(command, name)
+
+        with told():
+            outcome = asyncio.run(run())
+        log.info(
+            "container_command",
+            who=who,
+            command=command,
+            device=device,
+            container=name,
+            status=outcome.status,
+        )
+        return outcome
+
+    def logs(self, token: str, device: str, name: str, lines: int) -> Sequence[LogLine]:
+        """Return the last lines of a container, here or over SSH."""
+        self.sign_in(token)
+
+        async def run() -> Sequence[LogLine]:
+            return await (await control_of(self._wiring, device)).logs(name, lines)
+
+        with told():
+            return asyncio.run(run())
+
+    def _rollout_command(self, step: RolloutStep) -> rollout_changes.Command:
+        match step.action:
+            case "advance":
+                seen = rollout_changes.observations(self._wiring)
+                return lambda state: commands.advance(state, seen, step.cohort, step.why)
+            case "hold":
+                return lambda state: commands.hold(state, step.why or "by hand")
+            case "resume":
+                return lambda state: commands.resume(state, acknowledge=step.acknowledge, why=step.why)
+            case "rollback":
+                return lambda state: commands.rollback(state, step.to, step.why or "by hand", step.cohort)
+            case never:
+                assert_never(never)
+
+    def _ask(self, token: str, path: str, body: Any) -> None:
+        """Hand something to the query service, which keeps it; it looks at the token itself."""
+        url = known_addresses(self._wiring.data, self._wiring.settings).query
+        try:
+            answer = httpx.post(
+                url + path, json=body, headers={"Authorization": f"Bearer {token}"}, timeout=_ANSWER_SECONDS
+            )
+        except httpx.HTTPError as error:
+            raise ActionFailed(f"the query service at {url} does not answer: {error}") from error
+        if answer.is_error:
+            try:
+                detail = answer.json()["detail"]
+            except (ValueError, KeyError):
+                detail = f"HTTP {answer.status_code}"
+            raise ActionFailed(f"the query service refused: {detail}")
+
+    def _operator(self, token: str) -> str:
+        caller = self._caller(token)
+        if not caller.writes:
+            raise ActionFailed("this token may only read; crossfade token NAME --role operator makes another")
+        return _name(caller)
+
+    def _caller(self, token: str) -> Caller:
+        settings = self._wiring.settings
+        if settings.hosted and settings.jwt_secret is None:
+            raise ActionFailed("SUPABASE_JWT_SECRET is not set: without it no token can be checked")
+        with told():
+            secret = (
+                settings.jwt_secret.get_secret_value()
+                if settings.hosted and settings.jwt_secret
+                else embedded_keys(self._wiring.data).jwt_secret
+            )
+            return Tokens(secret).caller(f"Bearer {token.strip()}")
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Turn what cannot be done into the one error that pages know."""
+    try:
+        yield
+    except Problem as problem:
+        raise ActionFailed(problem.detail) from problem
+    except (AdapterError, CrossfadeError) as error:
+        raise ActionFailed(str(error)) from error
+
+
+def _name(caller: Caller) -> str:
+    claims = orjson.loads(caller.claims)
+    ours = claims.get("app_metadata")
+    name = ours.get("crossfade_name") if isinstance(ours, dict) else None
+    return str(name or claims.get("email") or claims.get("sub") or caller.role)

@@ -1,0 +1,60 @@
+"""The frame around the pages: title, navigation, header."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import streamlit as st
+
+from dashboard.hub import Hub
+from dashboard.pages import (
+    alerts,
+    analytics,
+    containers,
+    events,
+    hosts,
+    migration,
+    overview,
+    system,
+    validation,
+)
+
+_FAVICON = str(Path(__file__).with_name("favicon.svg"))
+"""A file of ours: Streamlit would fetch an icon by name from the internet."""
+_FIRST_PICTURE_SECONDS = 1.0
+"""How long the first paint waits for the snapshot: a full page once is better than an empty one at once."""
+
+PAGES: dict[str, tuple[str, str, Callable[[Hub], None]]] = {
+    "overview": ("Overview", ":material/dashboard:", overview.draw),
+    "hosts": ("Hosts", ":material/dns:", hosts.draw),
+    "containers": ("Containers", ":material/deployed_code:", containers.draw),
+    "events": ("Events", ":material/list_alt:", events.draw),
+    "alerts": ("Alerts", ":material/notifications:", alerts.draw),
+    "migration": ("Migration", ":material/swap_horiz:", migration.draw),
+    "validation": ("Validation", ":material/fact_check:", validation.draw),
+    "analytics": ("Analytics", ":material/query_stats:", analytics.draw),
+    "system": ("System", ":material/memory:", system.draw),
+}
+"""Path in the address -> title, icon, and what draws it."""
+
+
+def configure() -> None:
+    """Set the title and the width; the first call of a script run."""
+    st.set_page_config(page_title="Crossfade", page_icon=_FAVICON, layout="wide")
+
+
+def draw(hub: Hub) -> None:
+    """Draw the page that the address names and leave its fragments running."""
+    hub.wait(lambda frame: frame.state.hosts, _FIRST_PICTURE_SECONDS)
+    pages = [
+        st.Page(partial(draw_page, hub, path), title=title, icon=icon, url_path=path, default=not number)
+        for number, (path, (title, icon, _)) in enumerate(PAGES.items())
+    ]
+    st.navigation(pages, position="top").run()
+
+
+def draw_page(hub: Hub, path: str) -> None:
+    """Draw one page."""
+    PAGES[path][2](hub)

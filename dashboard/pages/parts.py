@@ -1,0 +1,151 @@
+"""What several pages draw: the header, figures, pairs, tables and what stands in place of an empty one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import streamlit as st
+
+from dashboard.hub import Frame, Hub
+from dashboard.views import alerts, header
+from dashboard.views.words import Badge, Columns, Figure, escape
+
+LIVE_SECONDS = 1.0
+SLOW_SECONDS = 2.0
+CALM_SECONDS = 5.0
+"""For what hardly ever changes."""
+EMPTY_HEIGHT = 130
+
+
+Draw = Callable[[Frame, datetime], None]
+"""Draws something of a picture, at a moment."""
+
+
+def draw_live(
+    hub: Hub, draw: Draw | None = None, *, built_on: Callable[[Frame], object] | None = None
+) -> None:
+    """Draw the state line of every page, and what follows below it; leave both running, each second.
+
+    ``built_on`` is what stands outside the fragments and cannot change by itself, as what a list offers: when it is
+    another, the page is drawn anew.
+    """
+    built = built_on(hub.latest()) if built_on is not None else None
+
+    @st.fragment(run_every=LIVE_SECONDS, key="live")
+    def running() -> None:
+        frame, now = hub.latest(), datetime.now(UTC)
+        if built_on is not None and built_on(frame) != built:
+            st.rerun()
+        _header(frame, now)
+        if draw is not None:
+            draw(frame, now)
+
+    running()
+
+
+def draw_running(
+    hub: Hub, key: str, draw: Draw, *, paused: bool = False, seconds: float = SLOW_SECONDS
+) -> None:
+    """Draw something and leave it running, every two seconds or as told."""
+
+    @st.fragment(run_every=None if paused else seconds, key=key)
+    def running() -> None:
+        draw(hub.latest(), datetime.now(UTC))
+
+    running()
+
+
+def _header(frame: Frame, now: datetime) -> None:
+    with st.container(
+        horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", key="state"
+    ):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", width="content"):
+            draw_badge(header.state_badge(frame, now))
+            draw_badge(header.backend_badge(frame))
+            if (alarm := alerts.badge(frame)) is not None:
+                draw_badge(alarm)
+        st.caption(f"viewer `{frame.client_id}`", width="content")
+    for problem in header.problems(frame, now):
+        st.warning(problem, icon=":material/warning:")
+
+
+def draw_badge(badge: Badge) -> None:
+    """Draw one badge."""
+    st.badge(badge.text, icon=badge.icon, color=badge.color, help=badge.help or None)
+
+
+def draw_figures(figures: Sequence[Figure], *, key: str) -> None:
+    """Draw a row of key figures."""
+    with st.grid(len(figures), min_column_width=150, gap="small", key=key):
+        for figure in figures:
+            st.metric(
+                figure.label,
+                figure.value,
+                delta=figure.note or None,
+                delta_color="off",
+                delta_arrow="off",
+                border=True,
+                height="stretch",
+                chart_data=figure.spark or None,
+                chart_type="area",
+            )
+
+
+def draw_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+    """Draw names and values in two columns."""
+    st.table(
+        {"name": [name for name, _ in pairs], "value": [value for _, value in pairs]},
+        border="horizontal",
+        hide_index=True,
+        hide_header=True,
+    )
+
+
+def draw_table(
+    rows: Columns,
+    *,
+    key: str,
+    alt: str,
+    columns: dict[str, Any] | None = None,
+    most: int = 8,
+    empty: tuple[str, str],
+    empty_height: int = EMPTY_HEIGHT,
+) -> None:
+    """Draw a table that scrolls beyond ``most`` rows, or an icon and a sentence in the place of an empty one."""
+    if not rows:
+        draw_empty(*empty, empty_height)
+        return
+    count = len(next(iter(rows.values())))
+    st.dataframe(
+        pa.table(rows),  # as Streamlit sends it: by way of pandas it costs five times as much
+        key=key,
+        hide_index=True,
+        height=(most + 1) * 35 + 2 if count > most else "auto",
+        alt=alt,
+        column_config=columns,
+    )
+
+
+def draw_chart(option: Mapping[str, Any] | None, *, key: str, alt: str, height: int) -> None:
+    """Draw a chart, or what stands in its place until there is something to draw."""
+    if option is None:
+        st.skeleton(height=height)
+    else:
+        st.echarts_chart(dict(option), height=height, key=key, alt=alt)
+
+
+def draw_empty(icon: str, text: str, height: int = EMPTY_HEIGHT) -> None:
+    """Draw what stands in the place of a list that has nothing in it, and why."""
+    with st.container(
+        horizontal_alignment="center", vertical_alignment="center", height=height, border=False
+    ):
+        st.markdown(f"### :gray[{icon}]", width="content")
+        st.caption(escape(text), width="content", text_alignment="center")
+
+
+def share_column(width: int = 110) -> Any:
+    """Return the configuration of a column of percentages, 0 to 100."""
+    return st.column_config.ProgressColumn(format="%.0f %%", min_value=0, max_value=100, width=width)

@@ -1,0 +1,130 @@
+"""A dashboard of its own for `streamlit run`: the real pages over what is in memory, with something on every page."""
+
+from __future__ import annotations
+
+import gc
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import streamlit as st
+
+from dashboard import app
+from dashboard.hub import Hub, Sources
+from monitoring.events import StreamId
+from monitoring.flags.loading import load
+from monitoring.rollout.steering import RolloutStep
+from tests.fakes.dashboard_records import Kept
+from tests.fakes.dashboard_service import ReplayedService, alert_changed, connected, event, parity_report
+from tests.fakes.operating import Acting
+
+FLAGS = (Path(__file__).parents[2] / "flags.yaml").read_text()
+_DRIVE = {
+    "device": "/dev/sda",
+    "model": "ST4000VN008",
+    "serial": "ZDH0",
+    "capacity_bytes": 4_000_787_030_016,
+    "passed": True,
+    "temperature_celsius": 34,
+    "power_on_hours": 31_204,
+    "warnings": ["an attribute was below its threshold in the past"],
+    "attributes": [{"id": 5, "name": "Reallocated_Sector_Ct", "value": 100, "worst": 99, "raw": 8}],
+}
+
+
+def _more(now: datetime) -> list[object]:
+    check = {
+        "check": "shop",
+        "type": "http",
+        "target": "https://shop.example.com/health",
+        "ok": True,
+        "latency_ms": 42.0,
+    }
+    session = {
+        "session_id": "a8f3",
+        "attributes": {"user": "ann"},
+        "sessions": {"active_count": 3, "total_count": 41},
+    }
+    gauge = {"name": "reports", "limit": 8, "in_use": 5, "waiting": 1}
+    connection = {"connection_type": "redis", "response_time_ms": 3.1}
+    return [
+        event(StreamId("box-1/drives"), 1, "metric_collected", now, {"drives": [_DRIVE]}),
+        event(StreamId("box-1/checks"), 1, "check_completed", now, check),
+        event(
+            StreamId("box-1/checks"), 2, "check_status_changed", now, {"check": "shop", "new_status": "up"}
+        ),
+        event(StreamId("shop/sessions"), 1, "session_created", now, session),
+        event(StreamId("shop/semaphores"), 1, "semaphore_gauge", now, gauge),
+        event(StreamId("shop/connections"), 1, "connection_event", now, connection),
+        alert_changed(),
+    ]
+
+
+def _report() -> dict[str, object]:
+    now = datetime.now(UTC)
+    found = parity_report(now, "FAIL")
+    found["sides"] = {
+        side: {
+            **figures,
+            "latency": {**figures["latency"], "histogram": [[0.001 * n, 100 - n] for n in range(1, 60)]},
+        }  # type: ignore[index]  # plain JSON
+        for side, figures in found["sides"].items()  # type: ignore[attr-defined]  # plain JSON
+    }
+    return {
+        **found,
+        "categories": {"system": {"matched": 12_000, "missing_supabase": 3}, "containers": {"matched": 6_402}},
+        "timeline": {"seconds": 10, "rows": [{"at": 10 * n, "matched": 200 + n % 7, "missing_supabase": n % 11 == 0} for n in range(60)]},
+        "samples": {"mismatch": [{"stream": "box-1/system", "epoch": 1, "seq": 7, "details": ["supabase payload.cpu_usage: expected 12, got 13"]}]},
+        "not_compared": ["logs"],
+    }  # fmt: skip
+
+
+def _processes() -> dict[str, object]:
+    names = ("postgres", "realtime", "query", "legacy", "collect", "parity", "rollout", "alerts", "dashboard")
+    return {
+        "updated_at": datetime.now(UTC).isoformat(),
+        "parts": [
+            {"name": name, "state": "ready", "seconds": 3600, "restarts": 0, "address": "127.0.0.1:8000"}
+            for name in names
+        ],
+    }
+
+
+@st.cache_resource(on_release=Hub.close, show_spinner=False)
+def _hub() -> Hub:
+    acting = Acting(FLAGS)
+    acting.steered.keep("ann", RolloutStep("hold", "release day"))
+    acting.steered.keep("ann", RolloutStep("resume", "released"))
+    records = Kept(acting.steered)
+    records.reports = {
+        f"{datetime.now(UTC) - timedelta(hours=n):%Y%m%dT%H%M%SZ}-0a1b": _report() for n in range(3)
+    }
+    records.tables["cf_events"] = [
+        {"stream": "box-1/system", "epoch": 1, "seq": n, "payload": {"cpu_usage": n}} for n in range(150)
+    ]
+    service = ReplayedService()
+    service.offer(_more(datetime.now(UTC)))  # type: ignore[arg-type]  # events, all of them
+    hub = Hub(
+        Sources(
+            client_id="viewer-1",
+            connect=lambda: connected(service),
+            flags=lambda: (load(acting.text), None),
+            parity=_report,
+            collect=lambda: None,
+            processes=_processes,
+            actions=acting,
+            records=records,
+        )
+    )
+    hub.start()
+    return hub
+
+
+@st.cache_resource(show_spinner=False)
+def _settle() -> None:
+    gc.collect()
+    gc.freeze()
+
+
+app.configure()
+app.draw(_hub())
+_settle()
