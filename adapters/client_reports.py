@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 import orjson
 
-from monitoring.seen import SharedDigests
+from monitoring.seen import shared_digests
 from monitoring.witness import BLOCK_SECONDS, Witness
 
 EVERY_SECONDS = 2.0
@@ -46,7 +46,7 @@ class ClientReports:
         self._every_seconds = every_seconds
         self._block_seconds = block_seconds
         self._witnesses: set[Witness] = set()
-        self._digest = SharedDigests()
+        self._digest = shared_digests()
 
     def witness(self, client: str) -> Witness:
         """Return a new client's witness, reported until it is left out."""

@@ -18,7 +18,7 @@ import structlog
 from adapters.client_reports import made
 from adapters.query_client import AskedToWait, QueryClient
 from monitoring.errors import Refused, Unreachable
-from monitoring.seen import SharedDigests
+from monitoring.seen import shared_digests
 from monitoring.witness import Witness
 
 EVERY_SECONDS = 4.0
@@ -38,7 +38,7 @@ class RemoteReports:
         self._every_seconds = every_seconds
         self._process = uuid.uuid4().hex
         self._witnesses: set[Witness] = set()
-        self._digest = SharedDigests()
+        self._digest = shared_digests()
         self._problem = ""
 
     def witness(self, client: str) -> Witness:

@@ -6,6 +6,7 @@ The embedded Supabase, a hosted and a self-hosted project have the same endpoint
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
 from typing import TYPE_CHECKING, Any
 
@@ -40,17 +41,12 @@ class Accounts:
     async def all(self) -> list[User]:
         """Return every user of the project, also those without a role."""
         users: list[User] = []
-        page: list[User] = []
-        while not users or len(page) == _PAGE:
-            page = await self._admin.list_users(page=len(users) // _PAGE + 1, per_page=_PAGE)
+        for number in itertools.count(1):
+            page = await self._admin.list_users(page=number, per_page=_PAGE)
             users += page
-            if not page:
+            if len(page) < _PAGE:
                 break
         return users
-
-    async def find(self, email: str) -> User | None:
-        """Return the user with an address; None when there is none."""
-        return next((user for user in await self.all() if user.email == email.lower()), None)
 
     async def add(
         self, email: str, role: Role, password: str | None = None, *, mark: str | None = None
@@ -78,7 +74,7 @@ class Accounts:
 
     async def known(self, email: str) -> User:
         """Return the user with an address; raises UsageError."""
-        user = await self.find(email)
+        user = next((user for user in await self.all() if user.email == email.lower()), None)
         if user is None:
             raise UsageError(f"there is no user {email}; crossfade users list shows who there is")
         return user

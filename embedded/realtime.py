@@ -284,10 +284,7 @@ class RealtimeServer:
     async def close(self) -> None:
         """Close all connections with 1001; call it when the application shuts down."""
         await asyncio.gather(
-            *(
-                c.socket.close(code=WSCloseCode.GOING_AWAY, message=b"shutting down")
-                for c in self._connections
-            )
+            *(connection.close(WSCloseCode.GOING_AWAY, "shutting down") for connection in self._connections)
         )
 
     def health(self) -> dict[str, Any]:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 _LONGEST_TIMER_SECONDS: Final = 3600.0
 _REPLICATION_SECONDS: Final = 60.0
+_CLOSE_SECONDS: Final = 5.0
 
 
 class Connection:
@@ -58,6 +59,7 @@ class Connection:
         self.socket = socket
         self.session = session
         self._server = server
+        self._transport = transport
         self._outbox = server.outbox(transport)
         self._tasks = tasks
         self._joining: dict[Channel, asyncio.Task[None]] = {}
@@ -73,8 +75,7 @@ class Connection:
             try:
                 message = await self.socket.receive(timeout=idle_seconds)
             except TimeoutError:
-                self._outbox.close()
-                await self.socket.close(code=WSCloseCode.OK)
+                await self.close(WSCloseCode.OK)
                 return
             match message.type:
                 case WSMsgType.TEXT:
@@ -101,9 +102,17 @@ class Connection:
             self._timer.cancel()
             self._timer = None
 
-    def _close(self, code: int, reason: str = "") -> None:
+    async def close(self, code: int, reason: str = "") -> None:
+        """Close the connection; one whose client reads nothing is cut off, for the library would wait without end to tell it."""
         self._outbox.close()
-        self._tasks.create_task(self.socket.close(code=code, message=reason.encode()))
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self.socket.close(code=code, message=reason.encode())
+        except TimeoutError:
+            self._transport.abort()
+
+    def _close(self, code: int, reason: str = "") -> None:
+        self._tasks.create_task(self.close(code, reason))
 
     # -- actions
 

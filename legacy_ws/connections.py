@@ -182,7 +182,7 @@ async def _resume(connection: ServerConnection, client: Client) -> None:
 async def _close_when_slow(connection: ServerConnection, client: Client) -> None:
     await client.outbox.too_slow.wait()
     log.warning("slow_client_closed", peer=connection.remote_address, waiting=client.outbox.waiting)
-    await connection.close(TRY_AGAIN_LATER, "too slow: the queue of events ran full; reconnect and resume")
+    await close(connection, TRY_AGAIN_LATER, "too slow: the queue of events ran full; reconnect and resume")
 
 
 async def _read(connection: ServerConnection, hub: Hub, client: Client) -> None:
@@ -270,8 +270,17 @@ def authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+async def close(connection: ServerConnection, code: int, reason: str) -> None:
+    """Close a connection; one whose peer reads nothing is cut off, for the library would wait without end to tell it."""
+    try:
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await connection.close(code, reason)
+    except TimeoutError:
+        connection.transport.abort()
+
+
 async def close_all(connections: Iterable[ServerConnection]) -> None:
     """Close connections with 1001."""
     async with asyncio.TaskGroup() as group:
         for connection in list(connections):
-            group.create_task(connection.close(_GOING_AWAY, "the server is stopping"))
+            group.create_task(close(connection, _GOING_AWAY, "the server is stopping"))

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from legacy_ws.connections import TRY_AGAIN_LATER, Connection, let_clients_read
+from legacy_ws.connections import TRY_AGAIN_LATER, Connection, close, let_clients_read
 from legacy_ws.errors import ExportFailed
 from legacy_ws.exports import ExportDesk
 from legacy_ws.hub import Client, Hub
@@ -82,7 +82,7 @@ class Feed:
             log.warning(
                 "gateway_client_closed", peer=connection.remote_address, reason=str(error) or "timeout"
             )
-            await connection.close(TRY_AGAIN_LATER, "the backend does not answer; reconnect and resume")
+            await close(connection, TRY_AGAIN_LATER, "the backend does not answer; reconnect and resume")
 
     async def tick(self) -> None:
         """Tell what the dialect tells by the clock."""

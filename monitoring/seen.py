@@ -16,6 +16,7 @@ from typing import Any
 
 from monitoring.events import BEGINNING, Event, Position, StreamId, format_time
 from monitoring.fingerprint import canonical_json
+from monitoring.newest import OfNewest
 from monitoring.service import Gap, Item
 from monitoring.topics import Topic
 
@@ -35,21 +36,9 @@ def digest_of(event: Event) -> int:
     return int.from_bytes(made.digest())
 
 
-class SharedDigests:
-    """``digest_of`` for a process whose clients are handed the same objects: of each of the newest it is made once."""
-
-    def __init__(self) -> None:
-        # The event is kept with its digest: so long its `id` is no other's.
-        self._known: dict[int, tuple[Event, int]] = {}
-
-    def __call__(self, event: Event) -> int:
-        """Return the digest."""
-        found = self._known.get(id(event))
-        if found is None:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            found = self._known[id(event)] = (event, digest_of(event))
-        return found[1]
+def shared_digests() -> Digest:
+    """Return ``digest_of`` for a process whose clients are handed the same objects: of the newest it is made once."""
+    return OfNewest(digest_of, _REMEMBERED)
 
 
 class _Stream:

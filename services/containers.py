@@ -124,6 +124,9 @@ class ContainersDocument(BaseModel):
     containers: list[ContainerDocument]
 
 
+GraceQuery = Annotated[int, Query(ge=0, le=3600, description="how long it may take before it is killed")]
+
+
 @router.get("/api/containers")
 async def containers(here: Here, _: Reader, device: DeviceQuery = None) -> ContainersDocument:
     """The containers of a device, asked of its engine now."""
@@ -146,9 +149,7 @@ async def stop(
     operator: Operator,
     name: ContainerName,
     device: DeviceQuery = None,
-    grace_seconds: Annotated[
-        int, Query(ge=0, le=3600, description="how long it may take before it is killed")
-    ] = 10,
+    grace_seconds: GraceQuery = 10,
 ) -> ActionDocument:
     """Stop a container."""
     return await _command(here, operator, Command.STOP, name, device, grace_seconds)
@@ -160,9 +161,7 @@ async def restart(
     operator: Operator,
     name: ContainerName,
     device: DeviceQuery = None,
-    grace_seconds: Annotated[
-        int, Query(ge=0, le=3600, description="how long it may take before it is killed")
-    ] = 10,
+    grace_seconds: GraceQuery = 10,
 ) -> ActionDocument:
     """Restart a container."""
     return await _command(here, operator, Command.RESTART, name, device, grace_seconds)

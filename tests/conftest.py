@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -11,15 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import asyncpg
 import hypothesis
 import pytest
 
 from embedded.keys import Keys, load_or_create, sign
-from embedded.migrations import apply_migrations
 from embedded.postgres import Postgres
 from tests.control_process import ControlProcess
 from tests.e2e.installation import Installation
+from tests.migrated_postgres import migrated_postgres
 from tests.query_process import QueryProcess
 
 ROOT = Path(__file__).parent.parent
@@ -71,19 +69,7 @@ def start_gateway(postgres: Postgres, port: int = 0) -> tuple[subprocess.Popen[s
 @pytest.fixture(scope="session")
 def embedded_supabase(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedSupabase]:
     """One embedded Supabase for a whole test process; tests keep apart by the names of their devices."""
-    postgres = Postgres(tmp_path_factory.mktemp("supabase"), port=0, durable=False)
-    postgres.prepare()
-    postgres.start()
-
-    async def migrate() -> None:
-        connection = await asyncpg.connect(postgres.dsn())
-        try:
-            await apply_migrations(connection, ROOT / "supabase" / "migrations")
-        finally:
-            await connection.close()
-
-    try:
-        asyncio.run(migrate())
+    with migrated_postgres(tmp_path_factory.mktemp("supabase")) as postgres:
         gateway, url = start_gateway(postgres)
         try:
             yield EmbeddedSupabase(postgres, load_or_create(postgres.data_dir / "supabase"), url, gateway)
@@ -92,9 +78,6 @@ def embedded_supabase(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embe
             gateway.wait(10)
             if gateway.stdout is not None:
                 gateway.stdout.close()
-    finally:
-        postgres.stop()
-        postgres.remove()
 
 
 @pytest.fixture(scope="session")

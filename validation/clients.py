@@ -20,7 +20,7 @@ from typing import Any
 
 from monitoring.errors import InvalidTopic
 from monitoring.events import Event, Position, StreamId
-from monitoring.seen import MASK, Digest, SharedDigests
+from monitoring.seen import MASK, Digest, shared_digests
 from monitoring.topics import Selection, parse_topics
 from validation.published import KEEP_SECONDS, Published
 from validation.statistics import DEFAULT, Block, Evidence, Standard
@@ -159,7 +159,7 @@ class Clients:
         self._standard = standard
         self._by_contents = by_contents
         self._behind_seconds = cap_seconds + block_seconds + _ON_THE_WAY_SECONDS
-        self._digest = digest or SharedDigests()
+        self._digest = digest or shared_digests()
         self._open: dict[tuple[str, str], _Subscription] = {}
         self._names: set[str] = set()
         self._blocks = self._differ = self._events = 0

@@ -30,6 +30,7 @@ _AGAIN_SECONDS = 1.0
 _PROGRESS_SECONDS = 0.5
 """Progress is told at most this often."""
 _FENCED = 409
+_REMEMBERED_COMMANDS = 10_000
 _TOPIC = "categories.commands"
 
 log = logging.getLogger(__name__)
@@ -76,8 +77,8 @@ class Agent:
         self._instance = uuid4()
         self._wake = asyncio.Event()
         self._under_way: dict[UUID, _UnderWay] = {}
-        self._seen: set[UUID] = set()
-        """All that this life was ever given: none of it is begun again."""
+        self._seen: dict[UUID, None] = {}
+        """What this life was given, the newest of it: none of it is begun again."""
         self._stopping = False
         self.live = False
         """Whether commands are pushed at this moment."""
@@ -165,7 +166,9 @@ class Agent:
         for command in told["commands"]:
             id_ = UUID(command["id"])
             if id_ not in self._seen:
-                self._seen.add(id_)
+                self._seen[id_] = None
+                if len(self._seen) > _REMEMBERED_COMMANDS:
+                    del self._seen[next(iter(self._seen))]
                 task = group.create_task(self._carry_out(id_, command), name=f"command {id_}")
                 self._under_way[id_] = _UnderWay(task)
         for text in told["cancel"]:

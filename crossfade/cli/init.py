@@ -95,8 +95,9 @@ def _complete(*, ask: bool) -> Settings:
 async def _init(
     settings: Settings, people: Sequence[users.Wanted], env: Path | None, *, dry_run: bool, yes: bool
 ) -> None:
-    async with facts.connected(_dsn(settings)) as connection:
-        found = await facts.find(connection)
+    url = _dsn(settings)
+    async with facts.connected(url) as connection:
+        found = await facts.find(connection, url)
         checks = judging.judge(found)
         Console().print(table(checks))
         if not all(check.ok for check in checks):
@@ -145,8 +146,9 @@ async def _prove_from_outside(settings: Settings) -> None:
 
 
 async def _uninit(settings: Settings, env: Path, *, dry_run: bool, yes: bool, force: bool) -> None:
-    async with facts.connected(_dsn(settings)) as connection:
-        found = await facts.find(connection)
+    url = _dsn(settings)
+    async with facts.connected(url) as connection:
+        found = await facts.find(connection, url)
         things = await removing.find(connection)
         versions = [each.version for each in installing.ours() if each.version in found.applied]
         if busy := await removing.writers(connection):

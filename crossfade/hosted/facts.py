@@ -110,8 +110,8 @@ async def _connect(url: str) -> asyncpg.Connection:
         raise CrossfadeError(f"DATABASE_URL: {place} cannot be reached: {_line(error)}") from None
 
 
-async def find(connection: asyncpg.Connection) -> Facts:
-    """Ask a database for its facts; raises CrossfadeError when it may not even be asked."""
+async def find(connection: asyncpg.Connection, url: str) -> Facts:
+    """Ask the database at a URL for its facts; raises CrossfadeError when it may not even be asked."""
     try:
         row = await connection.fetchrow(_FACTS, ROLES, FUNCTIONS, PUBLICATION)
         versions: Sequence[str] = ()
@@ -127,13 +127,12 @@ async def find(connection: asyncpg.Connection) -> Facts:
     known: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in row.items()
     }
-    return Facts(**known, applied=frozenset(versions), session=await _keeps_session(connection))
+    return Facts(**known, applied=frozenset(versions), session=await _keeps_session(connection, url))
 
 
-async def _keeps_session(connection: asyncpg.Connection) -> bool:
+async def _keeps_session(connection: asyncpg.Connection, url: str) -> bool:
     """Whether the connection is one session: a pooler that gives out connections by the transaction is none."""
-    address = connection._addr  # noqa: SLF001 - asyncpg does not tell it in public
-    if isinstance(address, tuple) and address[1] == _TRANSACTION_POOLER_PORT:
+    if urlsplit(url).port == _TRANSACTION_POOLER_PORT:
         return False
     await connection.execute("select pg_catalog.set_config('crossfade.session', 'kept', false)")
     kept = await connection.fetchval("select pg_catalog.current_setting('crossfade.session', true)")

@@ -23,9 +23,9 @@ _SECONDS = 30.0
 
 async def look(settings: Settings) -> list[Check]:
     """Return what there is to say of a project's database; raises CrossfadeError when it cannot be asked."""
-    database = settings.database_url
-    async with facts.connected(database.get_secret_value() if database else "") as connection:
-        found = await facts.find(connection)
+    url = settings.database_url.get_secret_value() if settings.database_url else ""
+    async with facts.connected(url) as connection:
+        found = await facts.find(connection, url)
         checks = judging.judge(found)
         if pending := judging.pending(found, installing.ours()):
             detail = f"{len(pending)} to apply, the first is {pending[0].file.name}"

@@ -51,8 +51,9 @@ async def add(url: str, secret_key: str, people: Sequence[Wanted]) -> list[Added
         return []
     added = []
     async with accounts(url, secret_key) as project:
+        known = {user.email: user for user in await project.all()}
         for person in people:
-            user, password = await project.find(person.email), None
+            user, password = known.get(person.email), None
             if user is None:
                 password = await project.add(person.email, person.role, mark=MADE_HERE)
             else:

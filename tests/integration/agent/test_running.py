@@ -70,15 +70,16 @@ async def test_only_the_end_of_much_output_is_kept() -> None:
 async def test_what_takes_too_long_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     script = f"trap '' TERM; sleep 600 & echo $! > {pid}; wait; wait; sleep 600"
-    ended, _ = await ran("sh", "-c", script, seconds=1.0)
+    ended, _ = await ran("sh", "-c", script, seconds=3.0)
     assert ended.state is CommandState.TIMED_OUT
     assert await is_gone(int(pid.read_text()))
 
 
 async def test_it_is_ended_when_it_is_to_be() -> None:
-    running = Running(["sleep", "600"], 600.0, lambda *_: None)
+    begun = asyncio.Event()
+    running = Running(["sh", "-c", "echo progress 1%; exec sleep 600"], 600.0, lambda *_: begun.set())
     task = asyncio.ensure_future(running.run())
-    await asyncio.sleep(0.2)
+    await asyncio.wait_for(begun.wait(), 20)
     running.cancel()
     ended = await asyncio.wait_for(task, 20)
     assert (ended.state, ended.message) == (CommandState.CANCELLED, "ended as it was asked to be")

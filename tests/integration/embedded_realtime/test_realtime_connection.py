@@ -127,6 +127,18 @@ async def test_a_client_that_does_not_read_is_dropped(stack, caplog):
     assert reader is not None
 
 
+async def test_a_client_that_does_not_read_holds_up_no_shutdown(stack):
+    idle = await stack.client()
+    await idle.subscribe("realtime:x", {"schema": "public", "table": "big"})
+    idle.socket.transport.pause_reading()
+    sql = await stack.sql()
+    for number in range(14):  # more than sockets hold, less than it is dropped for
+        await sql.execute("insert into public.big values ($1, 's', repeat('x', 900000))", number)
+    await stack.caught_up(sql)
+    assert not stack.server.health()["slow_clients_dropped"]
+    await asyncio.wait_for(stack.server.close(), 30)
+
+
 async def test_a_plain_request_is_refused(stack):
     async with aiohttp.ClientSession() as session:
         url = stack.url.replace("ws:", "http:") + f"?apikey={stack.keys.anon_key}"

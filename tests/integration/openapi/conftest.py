@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-import asyncpg
 import pytest
 import uvicorn
 from fastapi import FastAPI
@@ -22,13 +21,12 @@ from adapters.event_intake import EventIntake
 from crossfade.paths import DataDir
 from crossfade.wiring import open_flags
 from embedded.keys import Keys, load_or_create
-from embedded.migrations import apply_migrations
-from embedded.postgres import Postgres
 from services import analytics, control, query
 from services.access import Tokens
 from services.controlling import Controlling
 from services.database import Database
 from services.provided import Backends, Provided, Shared
+from tests.migrated_postgres import migrated_postgres
 
 ROOT = Path(__file__).parents[3]
 
@@ -110,22 +108,7 @@ class Served:
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Every application over a database of its own: what these tests leave behind is nobody else's."""
-    postgres = Postgres(tmp_path_factory.mktemp("openapi"), port=0, durable=False)
-    postgres.prepare()
-    postgres.start()
-
-    async def migrate() -> None:
-        connection = await asyncpg.connect(postgres.dsn())
-        try:
-            await apply_migrations(connection, ROOT / "supabase" / "migrations")
-        finally:
-            await connection.close()
-
-    try:
-        asyncio.run(migrate())
+    with migrated_postgres(tmp_path_factory.mktemp("openapi")) as postgres:
         keys = load_or_create(postgres.data_dir / "supabase")
         with Served(postgres.dsn("authenticator"), keys, tmp_path_factory.mktemp("applications")) as running:
             yield running
-    finally:
-        postgres.stop()
-        postgres.remove()

@@ -19,7 +19,6 @@ import pytest
 
 from adapters.supabase_realtime import SupabaseRealtime
 from embedded.keys import load_or_create
-from embedded.migrations import apply_migrations
 from embedded.postgres import Postgres
 from monitoring.cursor import Cursor
 from monitoring.events import Event, metric_type_of, to_json
@@ -27,28 +26,14 @@ from monitoring.service import Gap, Item
 from monitoring.subscription import Subscription
 from tests.conftest import ROOT, EmbeddedSupabase
 from tests.fakes.event_factory import event, opened
+from tests.migrated_postgres import migrated_postgres
 
 
 @pytest.fixture(scope="package")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """One PostgreSQL for all tests here, migrated. Tests keep apart by their devices, and each chooses the mode it needs."""
-    server = Postgres(tmp_path_factory.mktemp("pg"), port=0, durable=False)
-    server.prepare()
-    server.start()
-
-    async def migrate() -> None:
-        connection = await asyncpg.connect(server.dsn())
-        try:
-            await apply_migrations(connection, ROOT / "supabase" / "migrations")
-        finally:
-            await connection.close()
-
-    try:
-        asyncio.run(migrate())
+    with migrated_postgres(tmp_path_factory.mktemp("pg")) as server:
         yield server
-    finally:
-        server.stop()
-        server.remove()
 
 
 _AWAY = (

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.events import Event, Position, StreamId
-from monitoring.seen import Seen, SharedDigests, digest_of
+from monitoring.seen import Seen, digest_of, shared_digests
 from monitoring.service import Gap
 from monitoring.topics import GLOBAL, parse_topics
 from tests.unit.validation.conftest import STREAM, make_event
@@ -304,7 +304,7 @@ def test_digests_are_of_what_is_said_and_not_of_how() -> None:
         payload={"b": [100, {"c": 2, "d": 1}], "a": 12},
         occurred_at=datetime.fromisoformat(event.occurred_at.astimezone(UTC).isoformat()),
     )
-    shared = SharedDigests()
+    shared = shared_digests()
     assert digest_of(event) == digest_of(said) == shared(event) == shared(event)
     for other in (
         replace(event, seq=12),
@@ -317,5 +317,5 @@ def test_digests_are_of_what_is_said_and_not_of_how() -> None:
 
 @given(st.lists(st.integers(1, 900), min_size=1, max_size=900))
 def test_shared_digests_hold_no_wrong_ones(seqs: list[int]) -> None:
-    shared = SharedDigests()
+    shared = shared_digests()
     assert all(shared(event) == digest_of(event) for event in map(make_event, seqs))
