@@ -26,8 +26,8 @@ def test_the_dashboard_is_live_and_follows_the_flags(
     expect(page.get_by_text("Live ·").first).to_be_visible(timeout=30_000)
     expect(page.get_by_text("Fed by legacy").first).to_be_visible()
     assert made.run("flags", "set", "live.percent", "100").returncode == 0
-    expect(page.get_by_text("Fed by Supabase").first).to_be_visible(timeout=10_000)
-    expect(page.get_by_text("0 lost").first).to_be_visible(timeout=10_000)
+    expect(page.get_by_text("Fed by Supabase").first).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("0 lost").first).to_be_visible(timeout=30_000)
     page.goto(f"{made.part('dashboard')['address']}/hosts?range=1+h")
     expect(page.get_by_text("mean and highest").first).to_be_visible(timeout=30_000)
     parity = json.loads((made.directory / ".crossfade/run/parity.json").read_text())
@@ -53,11 +53,11 @@ def test_an_operator_moves_clients_and_stops_a_container(
     expect(page.get_by_text("ann@example.com · operator")).to_be_visible(timeout=30_000)
     page.get_by_role("slider").press("End")
     expect(page.get_by_text("would move to Supabase")).to_contain_text(
-        re.compile(r"clients [1-9]\d* would move to Supabase"), timeout=10_000
+        re.compile(r"clients [1-9]\d* would move to Supabase"), timeout=30_000
     )
     page.get_by_label("Why").fill("all of them")
     page.get_by_role("button", name="Apply").click()
-    expect(page.get_by_text("Fed by Supabase").first).to_be_visible(timeout=10_000)
+    expect(page.get_by_text("Fed by Supabase").first).to_be_visible(timeout=30_000)
     (change,) = json.loads(made.run("flags", "history", "--format", "json").stdout)["changes"]
     assert (change["who"], change["why"]) == ("ann@example.com", "all of them")
 
@@ -65,7 +65,7 @@ def test_an_operator_moves_clients_and_stops_a_container(
     chosen = page.get_by_label("Container", exact=True)
     chosen.fill(name)
     chosen.press("Enter")
-    expect(page.get_by_text("an order is taken").first).to_be_visible(timeout=10_000)
+    expect(page.get_by_text("an order is taken").first).to_be_visible(timeout=30_000)
     page.get_by_role("button", name="Stop", exact=True).click()
     page.get_by_role("button", name=f"Stop {name}").click()
     expect(page.get_by_text(f"{name} is exited")).to_be_visible(timeout=20_000)
