@@ -13,6 +13,7 @@ from typing import Any
 
 from dashboard.charts import LEGEND
 from dashboard.readings import mapping, mappings, number, text, time_of
+from dashboard.seen import Seen, States, seen, states
 from monitoring.service import PUSHING, Backend
 
 _MATCHED = "matched"
@@ -50,6 +51,10 @@ class Comparison:
     """Buckets of time: ``at``, in seconds since it began, and how many of each class."""
     samples: tuple[Sample, ...] = ()
     not_compared: tuple[str, ...] = ()
+    seen: Seen | None = None
+    """What clients saw; None where it is not said."""
+    states: States | None = None
+    """Snapshot against snapshot, which is for the end of a run."""
 
 
 def comparison(report: Mapping[str, Any] | None) -> Comparison:
@@ -78,6 +83,8 @@ def comparison(report: Mapping[str, Any] | None) -> Comparison:
             for each in mappings(found)
         ),
         not_compared=tuple(map(str, not_compared)) if isinstance(not_compared, list) else (),
+        seen=seen(report),
+        states=states(report),
     )
 
 

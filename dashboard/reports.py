@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from dashboard.readings import mapping, number, time_of
+from dashboard.readings import mapping, number, text, time_of
 from monitoring.flags.evaluation import bucket_of, evaluate, explain
 from monitoring.flags.model import Flags
 from monitoring.flags.stages import TOTAL_WEIGHT, percent_text
@@ -53,9 +53,10 @@ class Parity:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A comparison that has not begun, and the sides it waits for."""
+    """A comparison that has not begun: the sides it waits for, or why there is nothing to compare."""
 
-    sides: tuple[Backend, ...]
+    sides: tuple[Backend, ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,8 @@ def parity(summary: Mapping[str, Any] | None) -> Parity | Waiting | None:
     if summary.get("state") == "waiting":
         live = mapping(summary.get("live"))
         return Waiting(tuple(side for side in PUSHING if live.get(side.value) is not True))
+    if summary.get("state") == "idle":
+        return Waiting(reason=text(summary.get("reason")))
     report = mapping(summary.get("report")) or summary
     if not isinstance(report.get("verdict"), str):
         return None

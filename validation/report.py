@@ -140,6 +140,7 @@ def _clients_json(result: Result) -> dict[str, Any]:
             cohort: {name: _evidence_json(each, result.standard) for name, each in of.items()}
             for cohort, of in seen.cohorts.items()
         },
+        "not_compared": list(seen.not_compared),
     }
 
 

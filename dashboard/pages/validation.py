@@ -12,9 +12,10 @@ from dashboard.comparison import Comparison, Sample, comparison, latency_chart, 
 from dashboard.hub import Frame, Hub
 from dashboard.pages.parity import draw_parity
 from dashboard.pages.parts import draw_chart, draw_figures, draw_live, draw_running, draw_table
+from dashboard.pages.seen import draw_seen, draw_states
 from dashboard.records import Records
-from dashboard.reports import Parity
-from dashboard.views import validation
+from dashboard.reports import Parity, Waiting, parity
+from dashboard.views import seen, validation
 from dashboard.views.words import escape
 from monitoring.control import ControlError
 
@@ -94,6 +95,11 @@ def draw_runs(hub: Hub, records: Records) -> None:
         _run(hub, reports[name])
 
 
+def _verdict(report: Mapping[str, Any]) -> Parity | None:
+    found = parity(report)
+    return None if isinstance(found, Waiting) else found
+
+
 def _run(hub: Hub, report: Mapping[str, Any]) -> None:
     found = comparison(report)
     left, right = st.columns(2, gap="small")
@@ -113,6 +119,8 @@ def _run(hub: Hub, report: Mapping[str, Any]) -> None:
             alt="Events of the run that were the same on both sides, and findings, over time",
             height=_CHART_HEIGHT,
         )
+    draw_seen(found, *seen.confirmation(_verdict(report), found.seen), key="run-seen")
+    draw_states(found.states)
     _one_finding(hub, found, "run-finding")
 
 
@@ -122,7 +130,8 @@ def _comparison(frame: Frame, now: datetime) -> None:
     with left, st.container(border=True, height="stretch", gap="small"):
         st.markdown("**Verdict** :gray[of the live comparison]")
         draw_parity(frame, now)
-    known = isinstance(frame.parity, Parity)
+    result = frame.parity if isinstance(frame.parity, Parity) else None
+    known = result is not None
     with middle, st.container(border=True, height="stretch", gap="small"):
         st.markdown("**Latency** :gray[share of events that came within]")
         draw_chart(
@@ -138,6 +147,16 @@ def _comparison(frame: Frame, now: datetime) -> None:
             key="timeline",
             alt="Events that were the same on both sides, and findings, over time",
             height=_CHART_HEIGHT,
+        )
+    if result is not None:
+        draw_seen(
+            frame.comparison,
+            *seen.confirmation(result, frame.comparison.seen, now),
+            key="seen",
+            expected=frame.flags.wishes(),
+        )
+        st.caption(
+            "State against state is compared at the end of a run: see past runs below, or `crossfade validate state`."
         )
     _findings(frame)
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from dashboard import figures
 from dashboard.reports import Parity, Waiting
-from dashboard.views.words import NAMES, Badge, Color
+from dashboard.views.words import NAMES, Badge, Color, escape
 
 
 def verdict(parity: Parity, now: datetime) -> Badge:
@@ -30,6 +30,8 @@ def not_compared(waiting: Waiting | None) -> str:
             "The live comparison writes its first result some seconds after `crossfade up`. "
             "`crossfade validate live --for 30s` runs one by hand."
         )
+    if waiting.reason:
+        return f"{escape(waiting.reason).capitalize()}."
     sides = " and ".join(NAMES[side] for side in waiting.sides) or "the first event"
     return f"Waiting for {sides}: a comparison begins when both sides are live."
 

@@ -14,7 +14,15 @@ from monitoring.events import StreamId
 from monitoring.flags.loading import load
 from monitoring.rollout.steering import RolloutStep
 from tests.fakes.dashboard_records import Kept
-from tests.fakes.dashboard_service import ReplayedService, alert_changed, connected, event, parity_report
+from tests.fakes.dashboard_service import (
+    ReplayedService,
+    alert_changed,
+    clients_report,
+    connected,
+    event,
+    parity_report,
+    states_report,
+)
 from tests.fakes.operating import Acting
 
 FLAGS = (Path(__file__).parents[2] / "flags.yaml").read_text()
@@ -75,6 +83,8 @@ def _report() -> dict[str, object]:
         "timeline": {"seconds": 10, "rows": [{"at": 10 * n, "matched": 200 + n % 7, "missing_supabase": n % 11 == 0} for n in range(60)]},
         "samples": {"mismatch": [{"stream": "box-1/system", "epoch": 1, "seq": 7, "details": ["supabase payload.cpu_usage: expected 12, got 13"]}]},
         "not_compared": ["logs"],
+        "clients": clients_report(),
+        "states": states_report(),
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Any
 
 from monitoring.cursor import Cursor
 from monitoring.errors import Unreachable
@@ -141,6 +142,80 @@ def parity_report(at: datetime, verdict: str = "PASS") -> dict[str, object]:
             "legacy": side,
             "supabase": side | {"latency": {"p50_seconds": 0.018, "p99_seconds": 0.064}},
         },
+    }
+
+
+def clients_report() -> dict[str, Any]:
+    """What a comparison's report has of what clients saw: one cohort is well, of another two clients disagree."""
+
+    def evidence(blocks: int, disturbed: int, bound: float) -> dict[str, object]:
+        return {
+            "blocks": blocks,
+            "disturbed": disturbed,
+            "events": 15 * blocks,
+            "findings": disturbed,
+            "upper_bound": bound,
+            "tripped_at_events": None,
+            "verdict": "INCONCLUSIVE",
+        }
+
+    return {
+        "clients": 3,
+        "blocks": 180,
+        "agree": 178,
+        "differ": 2,
+        "events": 2700,
+        "faults": {"missing": 1, "behind": 1},
+        "samples": [
+            {
+                "client": f"ops-{number}",
+                "cohort": "ops",
+                "stream": "box-1/system",
+                "fault": fault,
+                "events": 1,
+                "words": words,
+            }
+            for number, fault, words in (
+                (1, "missing", "1 of 2 did not come"),
+                (2, "behind", "1 published over 35 s ago have not come, its newest is 1:7"),
+            )
+        ],
+        "cohorts": {
+            "default": {"any": evidence(120, 0, 0.0304), "missing": evidence(120, 0, 0.0304)},
+            "ops": {
+                "any": evidence(60, 2, 0.18),
+                "missing": evidence(60, 1, 0.12),
+                "behind": evidence(60, 1, 0.12),
+                "changed": evidence(60, 0, 0.06),
+            },
+        },
+        "not_compared": ["2 reports of clients that cannot be read: they may be of another version"],
+    }
+
+
+def states_report() -> dict[str, Any]:
+    """What a run's report has of the states: one entry differs, two moved on."""
+    return {
+        "entries": 14,
+        "differ": 1,
+        "counts": {
+            "matched": 11,
+            "mismatch": 1,
+            "missing_legacy": 0,
+            "missing_supabase": 0,
+            "moving": 2,
+            "excluded": 0,
+        },
+        "samples": [
+            {
+                "stream": "box-1/system",
+                "kind": "metric_collected",
+                "class": "mismatch",
+                "details": ["payload.cores: legacy has 8, supabase has 4"],
+            }
+        ],
+        "passed_by_rules": {},
+        "problem": "",
     }
 
 

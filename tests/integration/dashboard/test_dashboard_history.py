@@ -9,7 +9,7 @@ import pytest
 
 from dashboard.hub import Frame
 from tests.fakes.dashboard_records import Kept
-from tests.fakes.dashboard_service import ReplayedService, parity_report
+from tests.fakes.dashboard_service import ReplayedService, clients_report, parity_report, states_report
 from tests.integration.dashboard.test_dashboard_page import frames, text
 
 pytestmark = [
@@ -135,3 +135,51 @@ def test_a_project_leaves_its_hosts_alone_on_the_page(open_page: Any) -> None:
     assert "8 cores" in text(app)
     next(each for each in app.selectbox if each.key == "project").set_value("elsewhere").run()
     assert "8 cores" not in text(app)
+
+
+def test_what_clients_saw_is_beside_what_the_taps_say(open_page: Any) -> None:
+    report = parity_report(datetime.now(UTC)) | {"clients": clients_report()}
+    page = open_page(ReplayedService(history=1, interval=None), "validation", parity=lambda: report)
+    app = page.when(lambda frame: live(frame) and frame.comparison.seen)
+    written, tables = text(app), frames(app)
+    assert "clients contradict the taps" in written
+    assert "2 of 180 blocks of 3 clients differ from what was published" in written
+    assert "reports of clients that cannot be read" in written
+    assert "ops-1" in tables
+    assert "1 of 2 did not come" in tables
+    assert "nothing known" not in tables
+
+
+def test_a_cohort_that_nobody_reports_of_is_named(open_page: Any) -> None:
+    report = parity_report(datetime.now(UTC)) | {"clients": {"clients": 0, "blocks": 0, "differ": 0}}
+    page = open_page(ReplayedService(history=1, interval=None), "validation", parity=lambda: report)
+    app = page.when(lambda frame: live(frame) and frame.comparison.seen)
+    assert "no client reported" in text(app)
+    assert "nothing known" in frames(app)
+
+
+def test_a_past_run_shows_clients_and_states(open_page: Any) -> None:
+    records = Kept()
+    report = parity_report(datetime.now(UTC), "FAIL")
+    records.reports["20261126T080000Z-0a1b"] = {
+        **report,
+        "clients": clients_report(),
+        "states": states_report(),
+    }
+    records.reports["20261125T080000Z-0a1b"] = report
+    page = open_page(ReplayedService(history=1, interval=None), "validation", records=records)
+    app = page.when(live)
+    assert "clients saw it, too" in text(app)
+    assert "states differ" in text(app)
+    assert "11 of 14 entries match, 1 differ, 2 not compared." in text(app)
+    assert "legacy has 8, supabase has 4" in frames(app)
+    next(each for each in app.selectbox if each.key == "run").set_value("20261125T080000Z-0a1b").run()
+    assert "The snapshots of both backends were not compared in this run." in text(app)
+    assert "crossfade validate state" in text(app)
+
+
+def test_a_stage_without_a_comparison_says_so(open_page: Any) -> None:
+    idle = {"state": "idle", "reason": "nothing is compared in stage off; it begins with shadow"}
+    page = open_page(ReplayedService(history=1, interval=None), "validation", parity=lambda: idle)
+    app = page.when(lambda frame: live(frame) and frame.parity)
+    assert "Nothing is compared in stage off; it begins with shadow." in text(app)
