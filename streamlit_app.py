@@ -3,48 +3,48 @@
 from __future__ import annotations
 
 import gc
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
 import streamlit as st
 
-from crossfade.client import Client
 from crossfade.errors import CrossfadeError
+from crossfade.lending import RoleFeeds
 from crossfade.operating import Operating
 from crossfade.paths import DataDir, read_json
 from crossfade.plan import running_state
 from crossfade.records import LookedUp
 from crossfade.settings import load_settings
-from crossfade.wiring import Wiring
+from crossfade.wiring import Role, Wiring
 from dashboard import app
-from dashboard.hub import Hub, Sources
+from dashboard.identity import Viewer
+from dashboard.sources import Sources
+from dashboard.viewers import Viewers
 from monitoring.errors import Unreachable
 from monitoring.service import MonitoringService
 
 
 @asynccontextmanager
-async def _connect(wiring: Wiring, client_id: str) -> AsyncIterator[MonitoringService]:
+async def _connect(feeds: RoleFeeds, viewer: Viewer) -> AsyncIterator[MonitoringService]:
     try:
-        async with Client(partial(wiring.connect_router, client_id)) as client:
-            yield client.service
+        async with feeds.connect(viewer.client_id, Role(viewer.role)) as service:
+            yield service
     except CrossfadeError as error:
         raise Unreachable("Crossfade", str(error)) from error
 
 
-@st.cache_resource(on_release=Hub.close, show_spinner=False)
-def _hub() -> Hub:
+@st.cache_resource(on_release=Viewers.close, show_spinner=False)
+def _viewers() -> Viewers:
     settings = load_settings()
     data = DataDir.of(settings.data_dir)
     wiring = Wiring(data, settings)
-    flags = wiring.flags()
-    client_id = f"dashboard-{socket.gethostname()}"
-    hub = Hub(
+    feeds = RoleFeeds(wiring)
+    viewers = Viewers(
         Sources(
-            client_id=client_id,
-            connect=partial(_connect, wiring, client_id),
-            flags=lambda: (flags.refresh(), flags.problem()),
+            connect=partial(_connect, feeds),
+            run=feeds.run,
+            flags=feeds.flags,
             parity=partial(read_json, data.parity),
             collect=partial(read_json, data.run / "collect.json"),
             processes=partial(running_state, data),
@@ -52,8 +52,8 @@ def _hub() -> Hub:
             records=LookedUp(wiring),
         )
     )
-    hub.start()
-    return hub
+    viewers.start()
+    return viewers
 
 
 @st.cache_resource(show_spinner=False)
@@ -65,7 +65,7 @@ def _settle() -> None:
 
 app.configure()
 try:
-    app.draw(_hub())
+    app.draw(_viewers())
     _settle()
 except CrossfadeError as problem:
     st.error(str(problem), icon=":material/error:")

@@ -12,7 +12,8 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard import app
-from dashboard.hub import Hub, Sources
+from dashboard.sources import Sources
+from dashboard.viewers import Viewers
 from monitoring.cursor import Cursor
 from monitoring.flags.model import Flags
 from monitoring.service import Item
@@ -45,21 +46,20 @@ class Played(ReplayedService):
             await asyncio.sleep(PACE_SECONDS)
 
 
-@st.cache_resource(on_release=Hub.close, show_spinner=False)
-def _hub() -> Hub:
+@st.cache_resource(on_release=Viewers.close, show_spinner=False)
+def _viewers() -> Viewers:
     service = Played()
-    hub = Hub(
+    viewers = Viewers(
         Sources(
-            client_id="viewer-1",
-            connect=lambda: connected(service),
+            connect=lambda _: connected(service),
             flags=lambda: (Flags(), None),
             parity=lambda: None,
             collect=lambda: None,
             processes=lambda: None,
         )
     )
-    hub.start()
-    return hub
+    viewers.start()
+    return viewers
 
 
 @st.cache_resource(show_spinner=False)
@@ -71,5 +71,5 @@ def _settle() -> None:
 def draw() -> None:
     """Draw the page that the address names."""
     app.configure()
-    app.draw(_hub())
+    app.draw(_viewers())
     _settle()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from adapters.errors import AdapterError
 from crossfade import logs
 from crossfade.errors import CrossfadeError
+from crossfade.lending import lender
 from crossfade.paths import DataDir
 from crossfade.settings import load_settings
 from crossfade.wiring import FlagRoutes, Wiring, open_flags
@@ -27,73 +28,14 @@ from legacy_ws.mounts import parse_mounts
 from legacy_ws.protocol.catalogue import catalogue
 from legacy_ws.token_file import read_token
 from monitoring.pacing import Pacer
-from monitoring.service import Backend, Capabilities, Health, Item, MonitoringService, Snapshot
+from monitoring.service import Backend
 from monitoring.sharing import SharedService
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import Mapping, Sequence
 
-    from adapters.client_reports import ClientReports
     from adapters.flag_file import FlagFile
-    from monitoring.cursor import Cursor
-    from monitoring.router import Router
-    from monitoring.subscription import Subscription
-    from monitoring.topics import Topic
-    from monitoring.witness import Witness
-
-
-class Lent(MonitoringService):
-    """A service that many routers share; who borrows it closes its subscriptions, and never the service."""
-
-    def __init__(self, service: MonitoringService) -> None:
-        self._service = service
-
-    @property
-    def backend(self) -> Backend:
-        """The backend of the service."""
-        return self._service.backend
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What the service promises."""
-        return self._service.capabilities
-
-    async def snapshot(self, topics: Collection[Topic]) -> Snapshot:
-        """Return the newest state; see the port."""
-        return await self._service.snapshot(topics)
-
-    def subscribe(self, topics: Collection[Topic], since: Cursor | None = None) -> Subscription[Item]:
-        """Follow the topics; see the port."""
-        return self._service.subscribe(topics, since)
-
-    async def health(self) -> Health:
-        """Return how the service is doing."""
-        return await self._service.health()
-
-    async def close(self) -> None:
-        """Leave the service to its owner."""
-
-
-def lender(
-    services: Mapping[Backend, MonitoringService],
-    connect: Callable[[Mapping[Backend, MonitoringService], str, Witness], Router],
-    reports: ClientReports,
-) -> Callable[[str], AbstractAsyncContextManager[Router]]:
-    """Return what opens a router of its own for each client id, over services that are lent to all."""
-    lent = {backend: Lent(service) for backend, service in services.items()}
-
-    @contextlib.asynccontextmanager
-    async def opened(client_id: str) -> AsyncIterator[Router]:
-        witness = reports.witness(client_id)
-        router = connect(lent, client_id, witness)
-        try:
-            yield router
-        finally:
-            reports.leave(witness)
-            await router.close()
-
-    return opened
+    from monitoring.service import MonitoringService
 
 
 async def counted(services: Mapping[Backend, MonitoringService]) -> Mapping[str, Mapping[str, int]]:

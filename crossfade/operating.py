@@ -25,7 +25,7 @@ from crossfade.controls import control_of, own_device
 from crossfade.errors import CrossfadeError
 from crossfade.plan import known_addresses
 from crossfade.rollout import changes as rollout_changes
-from crossfade.wiring import Wiring, embedded_keys
+from crossfade.wiring import Role, Wiring, embedded_keys
 from monitoring.control import ActionFailed
 from monitoring.flags.planning import FlagPlan, plan
 from monitoring.rollout import commands
@@ -50,6 +50,8 @@ class Operator:
 
     name: str
     token: str
+    role: Role
+    """As whom it reads."""
     writes: bool
     """Whether it may change anything."""
 
@@ -69,7 +71,7 @@ class Operating:
             raise ActionFailed(
                 "this token may not read; its app_metadata.crossfade_role must be viewer, operator or admin"
             )
-        return Operator(_name(caller), token, caller.writes)
+        return Operator(_name(caller), token, _role(caller), caller.writes)
 
     def sign_in_with_password(self, email: str, password: str) -> Operator:
         """Return who an address and a password of the project's Supabase stand for, with the token it gives out."""
@@ -252,3 +254,9 @@ def _name(caller: Caller) -> str:
     ours = claims.get("app_metadata")
     name = ours.get("crossfade_name") if isinstance(ours, dict) else None
     return str(name or claims.get("email") or claims.get("sub") or caller.role)
+
+
+def _role(caller: Caller) -> Role:
+    if caller.administers:
+        return Role.ADMIN
+    return Role.OPERATOR if caller.writes else Role.VIEWER

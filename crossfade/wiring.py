@@ -123,10 +123,12 @@ class Wiring:
     data: DataDir
     settings: Settings
 
-    def connect_backend(self, backend: Backend, on_raw: OnRaw | None = None) -> MonitoringService:
+    def connect_backend(
+        self, backend: Backend, on_raw: OnRaw | None = None, *, role: Role = Role.VIEWER
+    ) -> MonitoringService:
         """Return the service of one backend; needs a running event loop.
 
-        ``on_raw`` sees events off the wire of those that push.
+        ``on_raw`` sees events off the wire of those that push; ``role`` is that of `supabase`.
         """
         # Here, because most commands connect to neither, and the clients' libraries take most of a second to import.
         if backend is Backend.LEGACY and (foreign := self.foreign()) is not None:
@@ -141,11 +143,11 @@ class Wiring:
         if backend is Backend.POLLING:
             from adapters.http_polling import HttpPolling  # noqa: PLC0415 - see above
 
-            _, key, token = self.supabase()
+            _, key, token = self.supabase(role)
             return HttpPolling(known_addresses(self.data, self.settings).query, token or (lambda: key))
         from adapters.supabase_realtime import SupabaseRealtime  # noqa: PLC0415 - see above
 
-        url, key, token = self.supabase()
+        url, key, token = self.supabase(role)
         return SupabaseRealtime(url, key, token, on_raw=on_raw)
 
     def logs(self) -> LogSource:
@@ -163,8 +165,11 @@ class Wiring:
         """Return another's server that stands in the place of our legacy one; None when none does."""
         return foreign_server(self.settings, self.data)
 
-    def supabase(self) -> tuple[str, str, Callable[[], str] | None]:
-        """Return URL, key and the viewer's token of Supabase; raises CrossfadeError."""
+    def supabase(self, role: Role = Role.VIEWER) -> tuple[str, str, Callable[[], str] | None]:
+        """Return URL, key and a token of Supabase; raises CrossfadeError.
+
+        ``role`` is what the embedded one's token says; on a hosted one the token is the installation's.
+        """
         settings = self.settings
         if settings.supabase_url is not None:
             settings.require_complete()
@@ -178,7 +183,7 @@ class Wiring:
         return (
             known_addresses(self.data, settings).supabase,
             keys.anon_key,
-            UserToken(keys.jwt_secret, self.client_id()),
+            UserToken(keys.jwt_secret, self.client_id(), role),
         )
 
     def database_url(self) -> str:

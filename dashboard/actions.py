@@ -30,6 +30,11 @@ class Operator(Protocol):
         ...
 
     @property
+    def role(self) -> str:
+        """As whom they read: viewer, operator or admin."""
+        ...
+
+    @property
     def writes(self) -> bool:
         """Whether they may change anything."""
         ...

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import streamlit as st
 
+from dashboard import identity
 from dashboard.hub import Hub
+from dashboard.identity import Viewer
 from dashboard.pages import (
     alerts,
     analytics,
@@ -20,6 +23,8 @@ from dashboard.pages import (
     system,
     validation,
 )
+from dashboard.pages.signing_in import operator
+from dashboard.viewers import Viewers
 
 _FAVICON = str(Path(__file__).with_name("favicon.svg"))
 """A file of ours: Streamlit would fetch an icon by name from the internet."""
@@ -45,8 +50,9 @@ def configure() -> None:
     st.set_page_config(page_title="Crossfade", page_icon=_FAVICON, layout="wide")
 
 
-def draw(hub: Hub) -> None:
-    """Draw the page that the address names and leave its fragments running."""
+def draw(viewers: Viewers) -> None:
+    """Draw the page that the address names, for whoever looks, and leave its fragments running."""
+    hub = viewers.hub(_viewer())
     hub.wait(lambda frame: frame.state.hosts, _FIRST_PICTURE_SECONDS)
     pages = [
         st.Page(partial(draw_page, hub, path), title=title, icon=icon, url_path=path, default=not number)
@@ -58,3 +64,11 @@ def draw(hub: Hub) -> None:
 def draw_page(hub: Hub, path: str) -> None:
     """Draw one page."""
     PAGES[path][2](hub)
+
+
+def _viewer() -> Viewer:
+    """Return who looks. Without the cookie a tab is a viewer of its own for as long as it is open."""
+    browser = identity.browser_of(st.context.cookies.get(identity.COOKIE))
+    return identity.viewer_of(
+        browser or st.session_state.setdefault("browser", secrets.token_hex(16)), operator()
+    )

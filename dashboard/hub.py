@@ -1,8 +1,7 @@
-"""The hub: follows the service in a thread of its own, and has the newest picture ready for every tab.
+"""The hub of one viewer: follows its service, and has the newest picture ready for every tab that looks.
 
-Streamlit runs pages in short-lived threads without an event loop, and a client of ours lives in one loop for long; so
-one daemon thread owns loop and client, and pages only read an immutable `Frame`. In this slice all tabs of the
-process are one viewer with one client id, and so are on one backend; viewers of their own come with sign-in.
+Streamlit runs pages in short-lived threads without an event loop, and a client of ours lives in one loop for long: so
+the loop of `dashboard.viewers` follows, and pages only read an immutable `Frame`.
 """
 
 from __future__ import annotations
@@ -10,26 +9,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from dashboard import charts, reports
+from dashboard import reports
 from dashboard.actions import Actions
 from dashboard.charts import Drawn
-from dashboard.comparison import Comparison, comparison
+from dashboard.comparison import Comparison
 from dashboard.history import Chart, Range, host_charts
+from dashboard.identity import Viewer
+from dashboard.made_once import MadeOnce
 from dashboard.model import Connection, HostView, State, applied, rewound, seeded
-from dashboard.readings import Sample
 from dashboard.records import Records
 from dashboard.reports import Parity, Rollout, Waiting
-from dashboard.system import System, system
+from dashboard.sources import Sources
+from dashboard.system import System
+from monitoring.cursor import Cursor
 from monitoring.errors import MonitoringError, Refused, Unreachable
+from monitoring.events import Event, Position, StreamId
 from monitoring.flags.model import Flags
-from monitoring.service import Item, MonitoringService, Snapshot
+from monitoring.service import Gap, Item, MonitoringService, Snapshot
 from monitoring.subscription import Subscription
 from monitoring.topics import GLOBAL
 
@@ -37,35 +40,12 @@ _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.25
 """How often the feed's liveness is looked at."""
-_REPORT_SECONDS = 1.0
+_AT_ONCE = 255
+"""Items that are taken before the picture is replaced, if they are there."""
 _RETRY_SECONDS = 1.0
 _REFUSED_SECONDS = 5.0
-_CLOSE_SECONDS = 10.0
-_MOST_ASKED = 64
-"""Answers that are kept at once: histories, each of one host over one range, and the like."""
 
-Report = Mapping[str, Any]
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Where the hub gets everything from. The callables may block for a moment; the hub calls them in a thread.
-
-    ``connect`` returns the viewer's service and closes it on exit; it is entered inside the hub's loop and raises
-    Unreachable or Refused. ``flags`` returns the flags in force and what is wrong with their file.
-    """
-
-    client_id: str
-    connect: Callable[[], AbstractAsyncContextManager[MonitoringService]]
-    flags: Callable[[], tuple[Flags, str | None]]
-    parity: Callable[[], Report | None]
-    collect: Callable[[], Report | None]
-    processes: Callable[[], Report | None]
-    actions: Actions | None = None
-    """What viewers can do; None where there is nothing but to look."""
-    records: Records | None = None
-    """What pages look up beyond the feed; None where there is nothing but the feed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +64,47 @@ class Frame:
     system: System = field(default_factory=System)
 
 
-class Hub:
-    """One viewer's picture, kept up to date until `close`. The thread begins with `start`."""
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """Where a viewer begins: what is known, and the cursor to follow on from."""
 
-    def __init__(self, sources: Sources, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    state: State
+    cursor: Cursor
+
+
+class Hub:
+    """One viewer's picture, kept up to date while somebody looks at it.
+
+    ``wanted`` is called whenever somebody looks and nobody follows, from any thread; whoever made the hub then runs
+    `follow`. ``seed`` returns where another viewer of the same role stands, which spares asking the backend for all of it.
+    """
+
+    def __init__(
+        self,
+        viewer: Viewer,
+        sources: Sources,
+        made: MadeOnce,
+        *,
+        wanted: Callable[[Hub], None],
+        seed: Callable[[Hub], Seed | None] = lambda _: None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.viewer = viewer
+        self.following = False
+        """Whether `follow` runs; set by whoever runs it."""
+        self.looked_at = time.monotonic()
+        """When somebody looked last."""
         self._sources = sources
+        self._made = made
+        self._wanted = wanted
+        self._seed = seed
         self._now = now
-        self._frame = Frame(
-            0, sources.client_id, Connection(), State(), reports.rollout(Flags(), None, sources.client_id)
-        )
+        client_id = viewer.client_id
+        self._frame = Frame(0, client_id, Connection(), State(), reports.rollout(Flags(), None, client_id))
         self._changed = threading.Condition()
-        self._drawing = threading.Lock()
-        self._drawn: dict[str, tuple[tuple[Sample, ...], Drawn]] = {}
-        self._asking = threading.Lock()
-        self._asked: dict[Hashable, Any] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
-        self._thread = threading.Thread(target=self._run, name="dashboard-hub", daemon=True)
+        self._cursor: dict[StreamId, Position] = {}
+        """What the state has; both change together, in the loop."""
+        self._told: tuple[Flags, str | None] | None = None
 
     @property
     def actions(self) -> Actions | None:
@@ -112,27 +116,23 @@ class Hub:
         """What pages look up beyond the feed."""
         return self._sources.records
 
-    def start(self) -> None:
-        """Begin to follow the service."""
-        self._thread.start()
-
     def latest(self) -> Frame:
         """Return the newest picture, without waiting."""
+        self.looked_at = time.monotonic()
+        if not self.following:
+            self._wanted(self)
         return self._frame
 
     def wait(self, condition: Callable[[Frame], object], timeout_seconds: float) -> Frame:
         """Return the newest picture as soon as it fulfils a condition, or whatever it is at the timeout."""
+        self.latest()
         with self._changed:
             self._changed.wait_for(lambda: condition(self._frame), timeout_seconds)
         return self._frame
 
     def drawn(self, host: HostView) -> Drawn:
         """Return the charts of a host; made once for all tabs, and not at all while nobody looks."""
-        with self._drawing:
-            known = self._drawn.get(host.name)
-            if known is None or known[0] is not host.samples:
-                known = self._drawn[host.name] = (host.samples, charts.drawn(host.samples))
-            return known[1]
+        return self._made.drawn(host)
 
     def history(self, host: HostView, span: Range) -> Sequence[Chart]:
         """Return the charts of a host over a range, asked for once for all tabs; raises ControlError."""
@@ -147,41 +147,33 @@ class Hub:
         return self.once((host.name, span), ask)
 
     def once(self, key: Hashable, ask: Callable[[], _T]) -> _T:
-        """Return what ``ask`` returned for this key, asking once for all tabs; the newest of them are kept.
+        """Return what ``ask`` returned for this key, asking once for all tabs; see `MadeOnce.answer`."""
+        return self._made.answer(key, ask)
 
-        Whoever wants the same meanwhile waits for it. What ``ask`` raises is raised, and asked again the next time.
-        """
-        with self._asking:
-            if key not in self._asked:
-                while len(self._asked) >= _MOST_ASKED:
-                    self._asked.pop(next(iter(self._asked)))
-                self._asked[key] = ask()
-            found: _T = self._asked[key]
-            return found
+    def stands(self) -> Seed | None:
+        """Return where this viewer stands; None while it is not live. Inside the loop."""
+        connection = self._frame.connection
+        if not (connection.ever_live and connection.down_since is None):
+            return None
+        return Seed(self._frame.state, Cursor(self._cursor))
 
-    def close(self) -> None:
-        """End the thread and close the service; safe to call twice, and from any other thread."""
-        loop, stop = self._loop, self._stop
-        if loop is not None and stop is not None and self._thread.is_alive():
-            loop.call_soon_threadsafe(stop.set)
-        if self._thread.ident is not None:
-            self._thread.join(_CLOSE_SECONDS)
+    def report(self, told: Mapping[str, Any], problem: str | None) -> None:
+        """Take what the other parts say about themselves: fields of `Frame`, the same objects while they say the same."""
+        flags: Flags = told["flags"]
+        if self._told is None or self._told[0] is not flags or self._told[1] != problem:
+            self._told = flags, problem
+            self._publish(**told, rollout=reports.rollout(flags, problem, self.viewer.client_id))
+        else:
+            self._publish(**told)
 
-    def _run(self) -> None:
-        with asyncio.Runner() as runner:
-            runner.run(self._main())
-
-    async def _main(self) -> None:
-        self._stop = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        async with asyncio.TaskGroup() as tasks:
-            each = [tasks.create_task(self._follow()), tasks.create_task(self._read_reports())]
-            await self._stop.wait()
-            for task in each:
-                task.cancel()
+    def rest(self) -> None:
+        """Note that nobody follows any more, because nobody looks."""
+        self._down("nobody looked at it for a while")
 
     def _publish(self, **changes: Any) -> None:
         """Replace the picture, if anything in it is new."""
+        if all(getattr(self._frame, name) is value for name, value in changes.items()):
+            return
         frame = replace(self._frame, **changes)
         if frame == self._frame:
             return
@@ -190,10 +182,12 @@ class Hub:
             self._changed.notify_all()
 
     def _note(self, **changes: Any) -> None:
-        self._publish(connection=replace(self._frame.connection, **changes))
+        connection = replace(self._frame.connection, **changes)
+        if connection != self._frame.connection:
+            self._publish(connection=connection)
 
-    async def _follow(self) -> None:
-        """Have a service, as long as the hub lives."""
+    async def follow(self) -> None:
+        """Have a service, until cancelled."""
         own = asyncio.current_task()
         while True:
             try:
@@ -213,7 +207,7 @@ class Hub:
             await asyncio.sleep(_REFUSED_SECONDS if self._frame.connection.refused else _RETRY_SECONDS)
 
     async def _session(self) -> None:
-        async with self._sources.connect() as service:
+        async with self._sources.connect(self.viewer) as service:
             await self._serve(service)
 
     def _down(self, detail: str, *, refused: bool = False) -> None:
@@ -222,16 +216,26 @@ class Hub:
         )
 
     async def _serve(self, service: MonitoringService) -> None:
-        """Fill the page from a snapshot, then follow from some minutes before it, which fills the charts."""
-        snapshot = await self._snapshot(service)
-        self._publish(state=seeded(self._frame.state, snapshot, self._now()))
+        """Fill the page, then follow."""
+        since = await self._begin(service)
+        self._cursor = dict(since)
         self._note(backend=service.backend, refused=False)
-        subscription = service.subscribe((GLOBAL,), rewound(snapshot.cursor))
+        subscription = service.subscribe((GLOBAL,), since)
         async with subscription, asyncio.TaskGroup() as tasks:
             looking = tasks.create_task(self._look(service, subscription))
             async for item in subscription:
-                self._take(item)
+                self._take([item, *subscription.take(_AT_ONCE)])
             looking.cancel()
+
+    async def _begin(self, service: MonitoringService) -> Cursor:
+        """Begin where another viewer stands; the first one with a snapshot, and some minutes before it, which fill the charts."""
+        own, promises = self._frame.state, service.capabilities
+        if promises.identity and promises.resume and (seed := self._seed(self)) is not None:
+            self._publish(state=replace(seed.state, moves=own.moves, lost=own.lost))
+            return seed.cursor
+        snapshot = await self._snapshot(service)
+        self._publish(state=seeded(own, snapshot, self._now()))
+        return rewound(snapshot.cursor)
 
     async def _snapshot(self, service: MonitoringService) -> Snapshot:
         while True:
@@ -241,8 +245,15 @@ class Hub:
                 self._down(str(error))
                 await asyncio.sleep(_RETRY_SECONDS)
 
-    def _take(self, item: Item) -> None:
-        self._publish(state=applied(self._frame.state, item, self._now()))
+    def _take(self, items: Sequence[Item]) -> None:
+        state, now = self._frame.state, self._now()
+        for item in items:
+            state = applied(state, item, now)
+            if isinstance(item, Event):
+                self._cursor[item.stream] = item.position
+            elif isinstance(item, Gap) and item.to_seq is not None:
+                self._cursor[item.stream] = Position(item.epoch, item.to_seq)
+        self._publish(state=state)
 
     async def _look(self, service: MonitoringService, subscription: Subscription[Item]) -> None:
         """Note whether the feed is live, and who feeds it."""
@@ -254,30 +265,6 @@ class Hub:
                 since = self._frame.connection.down_since or self._now()
                 self._note(backend=service.backend, down_since=since, detail=health.detail)
             await asyncio.sleep(_LOOK_SECONDS)
-
-    async def _read_reports(self) -> None:
-        said = ""
-        while True:
-            try:
-                self._publish(**await asyncio.to_thread(self._reports))
-                said = ""
-            except Exception as error:  # noqa: BLE001 - a task's top: one bad report must not end the feed
-                if said != str(error):
-                    _log.exception("the reports of the other parts cannot be read: %s", error)
-                said = str(error)
-            await asyncio.sleep(_REPORT_SECONDS)
-
-    def _reports(self) -> dict[str, Any]:
-        flags, problem = self._sources.flags()
-        collect, parity = self._sources.collect(), self._sources.parity()
-        return {
-            "flags": flags,
-            "comparison": comparison(parity),
-            "rollout": reports.rollout(flags, problem, self._sources.client_id),
-            "parity": reports.parity(parity),
-            "system": system(self._sources.processes(), collect),
-            "docker_note": reports.docker_note(collect),
-        }
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:

@@ -9,7 +9,8 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard import app
-from dashboard.hub import Hub, Sources
+from dashboard.sources import Sources
+from dashboard.viewers import Viewers
 from monitoring.events import StreamId
 from monitoring.flags.loading import load
 from monitoring.rollout.steering import RolloutStep
@@ -99,8 +100,8 @@ def _processes() -> dict[str, object]:
     }
 
 
-@st.cache_resource(on_release=Hub.close, show_spinner=False)
-def _hub() -> Hub:
+@st.cache_resource(on_release=Viewers.close, show_spinner=False)
+def _viewers() -> Viewers:
     acting = Acting(FLAGS)
     acting.steered.keep("ann", RolloutStep("hold", "release day"))
     acting.steered.keep("ann", RolloutStep("resume", "released"))
@@ -113,10 +114,9 @@ def _hub() -> Hub:
     ]
     service = ReplayedService()
     service.offer(_more(datetime.now(UTC)))  # type: ignore[arg-type]  # events, all of them
-    hub = Hub(
+    viewers = Viewers(
         Sources(
-            client_id="viewer-1",
-            connect=lambda: connected(service),
+            connect=lambda _: connected(service),
             flags=lambda: (load(acting.text), None),
             parity=_report,
             collect=lambda: None,
@@ -125,8 +125,8 @@ def _hub() -> Hub:
             records=records,
         )
     )
-    hub.start()
-    return hub
+    viewers.start()
+    return viewers
 
 
 @st.cache_resource(show_spinner=False)
@@ -136,5 +136,5 @@ def _settle() -> None:
 
 
 app.configure()
-app.draw(_hub())
+app.draw(_viewers())
 _settle()

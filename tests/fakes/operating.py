@@ -23,10 +23,14 @@ from tests.fakes.dashboard_records import Steered
 class Person:
     name: str
     token: str
+    role: str
     writes: bool
 
 
-PEOPLE = {"op": Person("ann", "op", writes=True), "look": Person("bob", "look", writes=False)}
+PEOPLE = {
+    "op": Person("ann", "op", "operator", writes=True),
+    "look": Person("bob", "look", "viewer", writes=False),
+}
 
 
 class Acting:

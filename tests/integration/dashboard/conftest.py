@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard.hub import Frame, Hub, Sources
+from dashboard.hub import Frame
+from dashboard.identity import Viewer
+from dashboard.sources import Sources
+from dashboard.viewers import Viewers
 from monitoring.flags.model import ClientId, Flags
 from tests.fakes.dashboard_service import ReplayedService, connected
 
@@ -24,11 +27,18 @@ def script(hub, path):
 
 
 class Page:
-    """A hub and the page over it."""
+    """A viewer's hub and the page over it."""
 
-    def __init__(self, hub: Hub, path: str) -> None:
-        self.hub = hub
-        self.app = AppTest.from_function(script, args=(hub, path), default_timeout=DEADLINE_SECONDS)
+    def __init__(self, viewers: Viewers, path: str) -> None:
+        self._viewers = viewers
+        self.hub = viewers.hub(Viewer("viewer-1"))
+        self.app = AppTest.from_function(script, args=(self.hub, path), default_timeout=DEADLINE_SECONDS)
+
+    def do(self, act: Callable[..., object], *given: object) -> None:
+        """Do something in the loop where the service lives."""
+        loop = self._viewers._loop
+        assert loop is not None
+        loop.call_soon_threadsafe(act, *given)
 
     def when(self, condition: Callable[[Frame], bool]) -> AppTest:
         """Draw the page once the hub's picture fulfils the condition."""
@@ -48,23 +58,22 @@ MakePage = Callable[..., Page]
 @pytest.fixture
 def open_page() -> Iterator[MakePage]:
     """Make a page over a replayed service; keywords replace what the hub gets."""
-    hubs: list[Hub] = []
+    made: list[Viewers] = []
 
     def make(service: ReplayedService, path: str = "overview", **replaced: Any) -> Page:
         wished = Flags(weight=100_000, allow=frozenset({ClientId("ops@example.com")}))
         given: dict[str, Any] = {
-            "client_id": "viewer-1",
-            "connect": lambda: connected(service),
+            "connect": lambda _: connected(service),
             "flags": lambda: (wished, None),
             "parity": lambda: None,
             "collect": lambda: None,
             "processes": lambda: None,
         }
-        hub = Hub(Sources(**(given | replaced)))
-        hubs.append(hub)
-        hub.start()
-        return Page(hub, path)
+        viewers = Viewers(Sources(**(given | replaced)))
+        made.append(viewers)
+        viewers.start()
+        return Page(viewers, path)
 
     yield make
-    for hub in hubs:
-        hub.close()
+    for viewers in made:
+        viewers.close()

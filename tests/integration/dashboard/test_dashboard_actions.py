@@ -235,7 +235,7 @@ def test_an_operator_acknowledges_and_silences(open_page: Any) -> None:
     page = open_page(service, "alerts", actions=acting, flags=lambda: (load(acting.text), None))
     page.app.session_state["operator"] = PEOPLE["op"]
     page.when(lambda frame: frame.connection.ever_live)
-    page.hub._loop.call_soon_threadsafe(service.offer, [alert_changed()])
+    page.do(service.offer, [alert_changed()])
     app = page.when(lambda frame: frame.state.alerts)
     assert "1 warning" in written(app)
     assert "disk-full" in frames(app)

@@ -109,7 +109,7 @@ def test_the_badge_follows_a_move_and_the_move_is_told(open_page: Any) -> None:
     service = ReplayedService(history=5, interval=None)
     page = open_page(service)
     page.when(lambda frame: frame.connection.ever_live)
-    page.hub._loop.call_soon_threadsafe(service.move, Backend.SUPABASE)
+    page.do(service.move, Backend.SUPABASE)
     written = text(
         page.when(lambda frame: frame.state.moves and frame.connection.backend is Backend.SUPABASE)
     )
@@ -151,7 +151,7 @@ def test_an_outage_is_on_the_page_with_its_time(open_page: Any) -> None:
     service = ReplayedService(history=5, interval=None)
     page = open_page(service)
     page.when(lambda frame: frame.connection.ever_live)
-    page.hub._loop.call_soon_threadsafe(lambda: service.outage(up=False))
+    page.do(lambda: service.outage(up=False))
     written = text(page.when(lambda frame: frame.connection.down_since is not None))
     assert "Reconnecting · stale since " in written
 

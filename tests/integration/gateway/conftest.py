@@ -17,7 +17,8 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from adapters.client_reports import ClientReports
 from adapters.flag_file import FlagFile
-from crossfade.gateway import counted, lender
+from crossfade.gateway import counted
+from crossfade.lending import lender
 from crossfade.wiring import FlagRoutes
 from legacy_ws.gateway import Gateway
 from legacy_ws.mounts import Mount
