@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -97,6 +97,17 @@ def rate(per_second: float) -> Rate | None:
     return Rate(per_second, max(1, int(2 * per_second))) if per_second else None
 
 
+def common() -> dict[str, Any]:
+    """Return how every server of ours is set up."""
+    return {
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "timeout_keep_alive": _KEEP_ALIVE_SECONDS,
+        "timeout_graceful_shutdown": _DRAIN_SECONDS,
+    }
+
+
 class _Second(uvicorn.Server):
     """A server that leaves the signals to the first one."""
 
@@ -104,13 +115,13 @@ class _Second(uvicorn.Server):
         return contextlib.nullcontext()
 
 
-def _second(given: argparse.Namespace, app: ASGIApp, common: Mapping[str, Any]) -> _Second | None:
+def _second(given: argparse.Namespace, app: ASGIApp) -> _Second | None:
     """Return the server that speaks TLS, if there is to be one."""
     if given.tls_port is None:
         return None
     secure: dict[str, Any] = {"ssl_certfile": str(given.tls_cert), "ssl_keyfile": str(given.tls_key)}
     host = given.tls_host or given.host
-    return _Second(uvicorn.Config(app, host=host, port=given.tls_port, lifespan="off", **common, **secure))
+    return _Second(uvicorn.Config(app, host=host, port=given.tls_port, lifespan="off", **common(), **secure))
 
 
 def run(name: str, given: argparse.Namespace, make: Callable[[Settings, DataDir], Hosted]) -> int:
@@ -121,18 +132,19 @@ def run(name: str, given: argparse.Namespace, make: Callable[[Settings, DataDir]
     except (AdapterError, CrossfadeError) as error:
         sys.stderr.write(f"{name}: {error}\n")
         return 1
-    common: dict[str, Any] = {
-        "log_config": None,
-        "access_log": False,
-        "server_header": False,
-        "timeout_keep_alive": _KEEP_ALIVE_SECONDS,
-        "timeout_graceful_shutdown": _DRAIN_SECONDS,
-    }
-    config = uvicorn.Config(app, host=given.host, port=given.port, lifespan="on", **common)
-    server = uvicorn.Server(config)
-    second = _second(given, app, common)
+    config = uvicorn.Config(app, host=given.host, port=given.port, lifespan="on", **common())
+    return serve(config, around, _second(given, app))
 
-    async def serve() -> None:
+
+def serve(
+    config: uvicorn.Config,
+    around: Sequence[AbstractAsyncContextManager[Any]] = (),
+    second: uvicorn.Server | None = None,
+) -> int:
+    """Serve an application, and by a second server besides, until told to stop; return the exit status."""
+    server = uvicorn.Server(config)
+
+    async def both() -> None:
         async with AsyncExitStack() as stack:
             for each in around:
                 await stack.enter_async_context(each)
@@ -151,5 +163,5 @@ def run(name: str, given: argparse.Namespace, make: Callable[[Settings, DataDir]
         contextlib.suppress(KeyboardInterrupt),
         asyncio.Runner(loop_factory=config.get_loop_factory()) as runner,
     ):
-        runner.run(serve())
+        runner.run(both())
     return 0 if server.started else 1

@@ -373,10 +373,8 @@ def _dashboard(plan: Plan, _: Postgres) -> Spec:
     def command() -> Command:
         return Command(
             _python(
-                *("-m", "streamlit", "run", str(packaged.dashboard_script())),
-                *("--server.address", addresses.host, "--server.port", str(addresses.port_dashboard)),
-                *("--server.headless", "true", "--server.fileWatcherType", "none"),
-                *("--browser.gatherUsageStats", "false"),
+                *("-m", "crossfade.dashboard"),
+                *("--host", addresses.host, "--port", str(addresses.port_dashboard)),
             ),
             environment={
                 "CROSSFADE_DATA_DIR": str(plan.data.root),

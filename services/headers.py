@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,8 +22,12 @@ _PAGES = ("/docs", "/redoc")
 class SecureHeaders:
     """ASGI middleware that adds what an answer has not said itself."""
 
-    def __init__(self, app: ASGIApp, pages: Iterable[str] = _PAGES) -> None:
+    def __init__(
+        self, app: ASGIApp, headers: Mapping[str, str] = SECURE, pages: Iterable[str] = _PAGES
+    ) -> None:
+        """Add ``headers``; below the paths ``pages`` without what a page may load."""
         self._app = app
+        self._headers = headers
         self._pages = tuple(pages)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -31,7 +35,7 @@ class SecureHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        wanted = {**SECURE, **_OVER_TLS} if scope.get("scheme") == "https" else SECURE
+        wanted = {**self._headers, **_OVER_TLS} if scope.get("scheme") == "https" else self._headers
         is_page = scope["path"].startswith(self._pages)
 
         async def told(message: Message) -> None:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.installation import Installation
+from crossfade.addresses import free_port
+from dashboard.app import PAGES
+from tests.e2e.installation import ROOT, Installation, clean_environment, wait_until
 from tests.integration.collectors.conftest import Containers
 
 PASSWORD = "correct horse battery"
@@ -32,6 +38,44 @@ def test_the_dashboard_is_live_and_follows_the_flags(
     expect(page.get_by_text("mean and highest").first).to_be_visible(timeout=30_000)
     parity = json.loads((made.directory / ".crossfade/run/parity.json").read_text())
     assert parity["counts"]["missing_supabase"] == parity["counts"]["missing_legacy"] == 0
+
+
+@pytest.fixture
+def full_dashboard(tmp_path: Path) -> Iterator[str]:
+    """The address of a dashboard with something on every page."""
+    port = free_port("127.0.0.1")
+    script = ROOT / "tests/fakes/dashboard_script.py"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "crossfade.dashboard", "--port", str(port), "--script", str(script)],
+        cwd=tmp_path, env=clean_environment(PYTHONPATH=str(ROOT)),
+    )  # fmt: skip
+
+    def listens() -> bool:
+        assert process.poll() is None
+        with socket.socket() as one:
+            return one.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        wait_until("the dashboard listens", listens)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_every_page_is_drawn_under_its_content_security_policy(page: Page, full_dashboard: str) -> None:
+    refused: list[str] = []
+    page.on("console", lambda said: refused.append(said.text) if "Content Security" in said.text else None)
+    page.on("pageerror", lambda error: refused.append(str(error)))
+    for path in PAGES:
+        page.goto(f"{full_dashboard}/{path if path != 'overview' else ''}")
+        expect(page).to_have_title("Crossfade", timeout=30_000)
+        expect(page.get_by_test_id("stMarkdown").or_(page.get_by_test_id("stDataFrame")).first).to_be_visible(
+            timeout=30_000
+        )
+    page.goto(f"{full_dashboard}/validation")
+    expect(page.locator("canvas").first).to_be_visible(timeout=30_000)
+    assert not refused
 
 
 @pytest.mark.docker

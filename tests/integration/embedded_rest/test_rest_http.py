@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
 
 from embedded.keys import sign
+from services.headers import SECURE
 
 if TYPE_CHECKING:
     from asyncpg import Connection
+
+    from tests.integration.embedded_rest.conftest import Gateway
 
 REST = "/rest/v1"
 
@@ -204,6 +208,29 @@ async def test_cross_origin_requests_are_allowed_everywhere(http: httpx.AsyncCli
         assert got.headers["Access-Control-Allow-Origin"] == "*"
     assert (await http.get("/nowhere")).json()["message"].startswith("no route matched /nowhere")
     assert (await http.post("/health")).status_code == 405
+
+
+async def test_every_answer_says_what_a_browser_must_not_do(
+    gateway: Gateway, http: httpx.AsyncClient
+) -> None:
+    """As the answers of our services do."""
+    paths = (
+        f"{REST}/items",
+        f"{REST}/none",
+        "/health",
+        "/nowhere",
+        "/auth/v1/user",
+        "/realtime/v1/websocket",
+    )
+    for path in (*paths, "/realtime/v1/api/broadcast"):
+        for got in (await http.get(path), await http.options(path), await http.delete(path)):
+            assert {name: got.headers[name] for name in SECURE} == SECURE, (path, got.status_code)
+            assert got.headers["Access-Control-Allow-Origin"] == "*"
+    url = (
+        f"{gateway.url.replace('http', 'ws')}/realtime/v1/websocket?vsn=1.0.0&apikey={gateway.keys.anon_key}"
+    )
+    async with connect(url, origin="http://x") as socket:
+        assert socket.response.headers["Access-Control-Allow-Origin"] == "*"
 
 
 async def test_the_schema_may_change_between_requests(http: httpx.AsyncClient, admin: Connection) -> None:
