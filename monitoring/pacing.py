@@ -24,6 +24,11 @@ class Pacer:
         """Moves that began before the slots were halved: how long they take says nothing of the new pace."""
         self._waiting: dict[Callable[[], None], None] = {}  # in the order of asking
 
+    @property
+    def under_way(self) -> int:
+        """Moves that have a slot."""
+        return self._begun
+
     def enter(self, wake: Callable[[], None]) -> bool:
         """Take a slot; when there is none, ``wake`` is called when one is free, for whoever asks first."""
         if self._begun < self._allowed:

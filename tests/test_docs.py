@@ -55,14 +55,15 @@ ELSEWHERE = {
 
 
 def commands() -> Iterator[str]:
-    """Return every line that a page tells people to type, once."""
-    seen = set()
+    """Return every line that a page tells people to type, in order; what runs for a while, once."""
+    lasting = set()
     for page in PAGES:
         for block in SHELL.findall(page.read_text()):
-            for line in block.splitlines():
-                if line.strip() and line not in seen:
-                    seen.add(line)
+            for line in filter(str.strip, block.splitlines()):
+                if line not in lasting:
                     yield line
+                if " --for " in line:
+                    lasting.add(line)
 
 
 @pytest.mark.e2e

@@ -217,7 +217,8 @@ def end(state: Rollout, wishes: Mapping[str, Extent]) -> Decided:
     _require_active(state)
     for name, wish in wishes.items():
         allowed = state.position(name).ceiling
-        if wish.lowered_to(allowed) != wish:
+        now = wish.lowered_to(allowed)
+        if wish.served > now.served or wish.stage.rank > max(Stage.LIVE.rank, now.stage.rank):
             raise InvalidRollout(
                 f"cohort {name} is at {allowed} and the flag file wishes for {wish}: lower the file first, else clients "
                 "would be moved without evidence"

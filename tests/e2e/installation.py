@@ -77,10 +77,10 @@ class Installation:
         )  # fmt: skip
 
     def begin(self, *words: str) -> subprocess.Popen[str]:
-        """Run a command in the background."""
+        """Run a command in the background; it may print a mebibyte before somebody reads it."""
         return subprocess.Popen(
             [CROSSFADE, *words], cwd=self.directory, env=self.environment,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, pipesize=1 << 20,
         )  # fmt: skip
 
     def part(self, name: str) -> dict[str, Any]:

@@ -185,6 +185,9 @@ async def test_the_openapi_document_shows_every_operation_with_an_example(http: 
         "/ofrep/v1/evaluate/flags/{key}",
         "/ofrep/v1/evaluate/flags",
         "/api/routes",
+        "/api/clients",
+        "/api/keys",
+        "/api/keys/{prefix}/revoke",
         "/api/connection",
         "/api/alerts",
         "/api/alerts/{alert_id}/acknowledge",
@@ -209,6 +212,10 @@ async def test_the_openapi_document_shows_every_operation_with_an_example(http: 
         "/api/data",
         "/monitoring/dashboard",
         "/health",
+        "/health/detailed",
+        "/health/polling",
+        "/metrics",
+        "/metrics/performance",
         "/ready",
     }
     for path, operations in document["paths"].items():

@@ -103,7 +103,7 @@ async def test_a_policy_that_hides_what_a_viewer_should_see_is_a_finding(
     for stream in streams:
         spool.open_stream(stream, 1, None, datetime.now(UTC))
     reader = stack.enter_context(SpoolReader(tmp_path / "spool.db"))
-    server = await stack.enter_async_context(LegacyServer(token=TOKEN))
+    server = await stack.enter_async_context(LegacyServer(token=TOKEN, port=0))
     await database.mode("changes")
     owner = Owner(spool, reader, database, server)
     await owner.forward()

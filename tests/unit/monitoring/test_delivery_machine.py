@@ -419,7 +419,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         for reader in self.readers:
             assert not list(self._behind(reader)), f"{reader.router.route}: {list(self._behind(reader))}"
             assert reader.router.route == self.route(reader.name)
-        assert self.pacer._free == 1, "a slot was not given back"
+        assert self.pacer.under_way == 0, "a slot was not given back"
 
     async def _close(self) -> None:
         for reader in self.readers:

@@ -89,6 +89,14 @@ def test_end_is_possible_where_it_moves_nobody() -> None:
     assert decision.reason == "the flag file alone decides from now on"
 
 
+def test_end_is_possible_below_the_wish_if_nobody_is_served_by_the_new_path_in_either() -> None:
+    nobody = dict.fromkeys(WISHES, Extent(Stage.LIVE, 0))
+    assert commands.end(at(SHADOW), nobody)[0] == NONE
+    beyond = dict.fromkeys(WISHES, Extent(Stage.RAMPDOWN))
+    with pytest.raises(InvalidRollout, match="lower the file first"):
+        commands.end(at(Extent(Stage.LIVE)), beyond)  # the same clients, but the legacy server is to go
+
+
 RAMPDOWN = at(Extent(Stage.RAMPDOWN), dwelt=100.0)
 COMPLETE = dict.fromkeys(WISHES, Extent(Stage.COMPLETE))
 

@@ -60,6 +60,7 @@ class World:
         self.wall, self.clock = BEGAN + passed, 100.0 + passed
         self.decided, self.blocks = 50 * passed, 2 * passed
         self.comparison: dict[str, Any] = {}
+        self.clients = tuple(clients)
         self.connected: list[str] = list(clients)
         self.silent = False
         """Nobody writes a summary of the comparison."""
@@ -146,7 +147,7 @@ class World:
 
     def served_by_supabase(self) -> int:
         route = compiled(self.file.refresh())
-        return sum(route(client).value is Backend.SUPABASE for client in self.connected)
+        return sum(route(client).value is Backend.SUPABASE for client in self.clients)
 
 
 @pytest.fixture
