@@ -20,7 +20,8 @@ from collections.abc import Callable
 import orjson
 
 from monitoring.events import Position, StreamId
-from validation.alignment import Alignment, Limits
+from validation.alignment import Alignment
+from validation.limits import Limits
 from validation.observation import Outcome
 from validation.statistics import DEFAULT, Block, Evidence
 from validation.tally import Tally

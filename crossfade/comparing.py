@@ -19,9 +19,9 @@ from crossfade.client_views import client_views
 from crossfade.errors import UsageError
 from monitoring.service import PUSHING, Backend
 from monitoring.topics import parse_topics
-from validation.alignment import Limits
 from validation.errors import InvalidRules
 from validation.frames import Frame, to_line
+from validation.limits import Limits
 from validation.rules import NO_RULES, Rules, parse_rules
 from validation.runner import LiveComparison, utc_now
 from validation.state_taking import take_states

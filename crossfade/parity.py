@@ -31,8 +31,8 @@ from monitoring.errors import MonitoringError
 from monitoring.events import format_time
 from monitoring.flags.stages import Stage
 from monitoring.service import PUSHING
-from validation.alignment import Limits
 from validation.errors import ValidationError
+from validation.limits import Limits
 from validation.runner import LiveComparison, utc_now
 from validation.terms import Resumption, Terms
 

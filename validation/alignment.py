@@ -21,14 +21,15 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from monitoring.cursor import Cursor
 from monitoring.events import BEGINNING, UNIDENTIFIED_EPOCH, Position, StreamId
 from monitoring.service import PUSHING, Backend
 from validation.comparison import Content, encode
+from validation.judging import MISSING, judge
 from validation.latency import LatencySketch
+from validation.limits import Limits
 from validation.observation import SIDES, Decision, Key, Outcome, SideFigures
 from validation.rules import NO_RULES, Rules
 from validation.tracks import FOREVER, LEGACY, ONCE_EACH, SUPABASE, Newest, Remembered, Sighting, Track
@@ -38,12 +39,6 @@ if TYPE_CHECKING:
 
     from monitoring.events import Event
 
-_MISSING = {
-    (False, True): Outcome.MISSING_LEGACY,
-    (True, False): Outcome.MISSING_SUPABASE,
-    (False, False): Outcome.MISSING_BOTH,
-}
-"""By which sides have delivered an event."""
 _STALL_SECONDS = 2.0
 """When nobody asked for decisions for so long, this process itself stood still: first take in what queued up."""
 _RUN_SECONDS = 1.0
@@ -51,23 +46,6 @@ _RUN_SECONDS = 1.0
 _SAMPLED_FROM = 4096
 _SAMPLED = 16
 """Of so many deliveries, beyond the first thousands, one is put into the sketch of the skew."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long to wait and how much to keep."""
-
-    grace_seconds: float = 5.0
-    grace_cap_seconds: float = 15.0
-    max_open: int = 1_000_000
-    max_recent: int = 20_000
-    """Open events of which the contents are kept, so that a difference can be shown; of older ones only digests."""
-    max_recent_bytes: int = 32_000_000
-    max_remembered: int = 20_000
-    """Decided events that did not simply match, to revise them when something arrives late."""
-    max_tracks: int = 100_000
-    truth_is_complete: bool = True
-    """False when other owners' streams are on the backends too: streams unknown to the truth are then foreign."""
 
 
 class Alignment:
@@ -330,7 +308,7 @@ class Alignment:
             return
         self._pending -= sighting.published
         self._undecided += sighting.published
-        outcome, details = _judge(sighting)
+        outcome, details = judge(sighting)
         arrived = [bool(sighting.times_on(side)) for side in (LEGACY, SUPABASE)]
         self._remember(track, seq, Remembered(outcome, sighting.opened_at, arrived))
         self._decisions.append(
@@ -502,30 +480,9 @@ class Alignment:
             self._figures[side].late += 1
             remembered.arrived[side] = True
             detail = f"{SIDES[side]}: delivered after it was given up"
-            if before in _MISSING.values():
-                outcome = _MISSING.get((remembered.arrived[0], remembered.arrived[1]), Outcome.LATE)
+            if before in MISSING.values():
+                outcome = MISSING.get((remembered.arrived[0], remembered.arrived[1]), Outcome.LATE)
         remembered.outcome = outcome
         if outcome is not before:
             key = Key(track.stream, track.epoch, seq)
             self._decisions.append(Decision(key, outcome, remembered.opened_at, (detail,), replaces=before))
-
-
-def _judge(sighting: Sighting) -> tuple[Outcome, tuple[str, ...]]:
-    """Put an event into its class; the docstring of `Outcome` has the order."""
-    arrived = [side for side in (LEGACY, SUPABASE) if sighting.times_on(side)]
-    if not sighting.published:
-        return Outcome.EXTRA, tuple(f"{SIDES[side]}: not in the spool" for side in arrived)
-    missing = _MISSING.get((LEGACY in arrived, SUPABASE in arrived))
-    if missing is not None:
-        return missing, sighting.differences
-    if sighting.differences:
-        return Outcome.MISMATCH, sighting.differences
-    repeated = [
-        f"{SIDES[side]}: {times} times"
-        for side in (LEGACY, SUPABASE)
-        if (times := sighting.times_on(side)) > 1
-    ]
-    if repeated:
-        return Outcome.DUPLICATE, tuple(repeated)
-    reordered = [f"{SIDES[side]}: after a later one" for side in arrived if sighting.reordered >> side & 1]
-    return (Outcome.REORDERED, tuple(reordered)) if reordered else (Outcome.MATCHED, ())

@@ -10,8 +10,8 @@ from typing import Any
 from monitoring.cursor import Cursor
 from monitoring.fingerprint import Likeness
 from monitoring.topics import GLOBAL
-from validation.alignment import Limits
 from validation.errors import InvalidRecording
+from validation.limits import Limits
 from validation.result import Thresholds
 from validation.rules import NO_RULES, Rules, parse_rules
 from validation.statistics import DEFAULT, Evidence, Standard

@@ -25,8 +25,8 @@ from monitoring.topics import parse_topics
 from monitoring.witness import Witness
 from tests.conftest import EmbeddedSupabase
 from tests.integration.supabase.conftest import Database, StartGateway, until
-from validation.alignment import Limits
 from validation.clients import Fault, Report
+from validation.limits import Limits
 from validation.observation import Outcome
 from validation.result import Result
 from validation.runner import LiveComparison

@@ -10,7 +10,7 @@ from monitoring.cursor import Cursor
 from monitoring.events import Draft, stream_id
 from monitoring.service import Backend, Capabilities, Health, Item, Snapshot, Status
 from monitoring.subscription import Subscription
-from validation.alignment import Limits
+from validation.limits import Limits
 from validation.observation import Outcome
 from validation.runner import LiveComparison, Truth
 from validation.terms import Terms

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from monitoring.cursor import Cursor
 from monitoring.events import Event, Position, StreamId
 from monitoring.service import Backend
-from validation.alignment import Alignment, Limits
+from validation.alignment import Alignment
+from validation.limits import Limits
 from validation.observation import Outcome
 from validation.result import check_sum
 from validation.rules import NO_RULES, Rules, parse_rules

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from monitoring.events import Event, Position, StreamId
 from monitoring.service import Backend
-from validation.alignment import Alignment, Limits
+from validation.alignment import Alignment
 from validation.likening import Likening
+from validation.limits import Limits
 from validation.observation import Outcome
 from validation.tally import Tally
 

@@ -6,7 +6,7 @@ import pytest
 from monitoring.errors import Refused
 from monitoring.events import StreamId
 from monitoring.service import Backend, Gap, Moved
-from validation.alignment import Limits
+from validation.limits import Limits
 from validation.observation import Outcome
 from validation.runner import ComparisonFailed, LiveComparison
 from validation.terms import Terms

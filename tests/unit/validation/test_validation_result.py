@@ -6,8 +6,8 @@ import pytest
 
 from monitoring.events import Position, StreamId
 from monitoring.service import PUSHING, Backend
-from validation.alignment import Limits
 from validation.errors import InconsistentResult
+from validation.limits import Limits
 from validation.observation import FINDINGS, MEANINGS, Decision, Key, Outcome
 from validation.repeats import RawRepeats
 from validation.report import to_json, to_text
