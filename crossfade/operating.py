@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, assert_never
 
 import httpx
@@ -20,13 +21,13 @@ import structlog
 from adapters import client_reports, move_log
 from adapters.device_registry import DeviceRegistry
 from adapters.errors import AdapterError
-from crossfade import flag_changes
+from crossfade import flag_changes, signing_in
 from crossfade.controls import control_of, own_device
 from crossfade.errors import CrossfadeError
 from crossfade.plan import known_addresses
 from crossfade.rollout import changes as rollout_changes
 from crossfade.wiring import Role, Wiring, embedded_keys
-from monitoring.control import ActionFailed
+from monitoring.control import ActionFailed, SignInNeeded
 from monitoring.flags.planning import FlagPlan, plan
 from monitoring.rollout import commands
 from services.access import Caller, Tokens
@@ -49,11 +50,14 @@ class Operator:
     """Who signed in, with the token that says so."""
 
     name: str
-    token: str
+    token: str = field(repr=False)
     role: Role
     """As whom it reads."""
     writes: bool
     """Whether it may change anything."""
+    expires_at: datetime
+    renewal: str = field(default="", repr=False)
+    """What the next token is asked for with; empty where there is none."""
 
 
 class Operating:
@@ -66,33 +70,33 @@ class Operating:
 
     def sign_in(self, token: str) -> Operator:
         """Return who a token stands for."""
-        caller = self._caller(token)
-        if not caller.reads:
-            raise ActionFailed(
-                "this token may not read; its app_metadata.crossfade_role must be viewer, operator or admin"
-            )
-        return Operator(_name(caller), token, _role(caller), caller.writes)
+        return self._signed_in(token, "")
 
     def sign_in_with_password(self, email: str, password: str) -> Operator:
         """Return who an address and a password of the project's Supabase stand for, with the token it gives out."""
         with told():
             url, key, _ = self._wiring.supabase()
-        # the official client: there is no other that keeps up with what a hosted project answers
-        from supabase import AuthError, create_client  # noqa: PLC0415 - it takes most of a second to import
-
+        granted = signing_in.with_password(url, key, email, password)
         try:
-            client = create_client(url, key)
-            session = client.auth.sign_in_with_password({"email": email, "password": password}).session
-        except AuthError as error:
-            raise ActionFailed(f"{url} does not let {email} in: {error.message}") from error
-        except httpx.HTTPError as error:
-            raise ActionFailed(f"{url} does not answer: {error}") from error
-        if session is None:
-            raise ActionFailed(f"{url} asks for more than a password; sign in with a token")
-        try:
-            return self.sign_in(session.access_token)
+            return self._signed_in(granted.token, granted.renewal)
         except ActionFailed as error:
             raise ActionFailed(f"{email} is known, but {error}") from error
+
+    def renew(self, renewal: str) -> Operator:
+        """Return the same person with a new token; raises SignInNeeded when the project gives out no more."""
+        with told():
+            url, key, _ = self._wiring.supabase()
+        granted = signing_in.renewed(url, key, renewal)
+        return self._signed_in(granted.token, granted.renewal)
+
+    def _signed_in(self, token: str, renewal: str) -> Operator:
+        caller = self._caller(token)
+        if not caller.reads:
+            raise SignInNeeded(
+                "this token may not read; its app_metadata.crossfade_role must be viewer, operator or admin"
+            )
+        ends = datetime.fromtimestamp(orjson.loads(caller.claims)["exp"], UTC)
+        return Operator(_name(caller), token, _role(caller), caller.writes, ends, renewal)
 
     def clients(self) -> Mapping[str, str]:
         """Return the clients that are connected on this machine, and which backend serves each."""

@@ -7,6 +7,7 @@ a page shows or hides is no protection. Methods may block for a moment.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 from monitoring.control import Command, Outcome
@@ -39,6 +40,16 @@ class Operator(Protocol):
         """Whether they may change anything."""
         ...
 
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the token expires; None when nobody knows."""
+        ...
+
+    @property
+    def renewal(self) -> str:
+        """What the next token is asked for with; empty where there is none."""
+        ...
+
 
 class Actions(Protocol):
     """What can be done. Every method may raise ControlError, whose message says what happened and what to do next."""
@@ -49,6 +60,10 @@ class Actions(Protocol):
 
     def sign_in_with_password(self, email: str, password: str) -> Operator:
         """Return who an address and a password of the project stand for."""
+        ...
+
+    def renew(self, renewal: str) -> Operator:
+        """Return the same person with a new token; raises SignInNeeded when there is none for them any more."""
         ...
 
     def clients(self) -> Mapping[str, str]:

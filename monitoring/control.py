@@ -80,6 +80,10 @@ class ActionFailed(ControlError):  # noqa: N818
     """What a person wanted to do or see was refused, or is not possible here."""
 
 
+class SignInNeeded(ActionFailed):
+    """Who somebody is was not believed, or is not any more: they have to sign in."""
+
+
 @dataclass(frozen=True, slots=True)
 class ContainerSummary:
     """One container as a list shows it; ``detail`` is the engine's own sentence."""

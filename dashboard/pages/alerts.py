@@ -66,7 +66,7 @@ def _act(hub: Hub, actions: Actions) -> None:
                     "acknowledged: it is told no more until it is over",
                 )
             length = st.selectbox("Silence its device for", list(_DURATIONS), key="silence-for", width=180)
-            comment = st.text_input("Why", key="silence-why", width=260)
+            comment = st.text_input("Why", key="silence-why", persist_state="page", width=260)
             if st.button("Silence", key="alert-silence", icon=":material/notifications_off:"):
                 _silence(actions, who, by_id[chosen].device, length, comment)
 

@@ -60,7 +60,9 @@ def _value(frame: Frame, key: Key) -> str:
 
 def _apply(actions: Actions, who: Operator, key: str, value: str) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        why = st.text_input("Why", key="flag-why", placeholder="kept with who and when", width=360)
+        why = st.text_input(
+            "Why", key="flag-why", persist_state="page", placeholder="kept with who and when", width=360
+        )
         pressed = st.button("Apply", key="flag-apply", type="primary")
     if not pressed:
         return

@@ -10,6 +10,7 @@ import pyarrow as pa
 import streamlit as st
 
 from dashboard.hub import Frame, Hub
+from dashboard.pages.signing_in import draw_session_note, tend
 from dashboard.views import alerts, header
 from dashboard.views.words import Badge, Columns, Figure, escape
 
@@ -30,16 +31,18 @@ def draw_live(
     """Draw the state line of every page, and what follows below it; leave both running, each second.
 
     ``built_on`` is what stands outside the fragments and cannot change by itself, as what a list offers: when it is
-    another, the page is drawn anew.
+    another, the page is drawn anew; so it is when the session of whoever signed in ends, or is another's.
     """
     built = built_on(hub.latest()) if built_on is not None else None
+    session = _tended(hub)
 
     @st.fragment(run_every=LIVE_SECONDS, key="live")
     def running() -> None:
         frame, now = hub.latest(), datetime.now(UTC)
-        if built_on is not None and built_on(frame) != built:
+        if (built_on is not None and built_on(frame) != built) or _tended(hub) != session:
             st.rerun()
         _header(frame, now)
+        draw_session_note(now)
         if draw is not None:
             draw(frame, now)
 
@@ -56,6 +59,10 @@ def draw_running(
         draw(hub.latest(), datetime.now(UTC))
 
     running()
+
+
+def _tended(hub: Hub) -> object:
+    return None if hub.actions is None else tend(hub.actions, datetime.now(UTC))
 
 
 def _header(frame: Frame, now: datetime) -> None:

@@ -102,7 +102,9 @@ def _confirm(actions: Actions, records: Records, who: Operator, action: Action) 
         return
     for each in decisions:
         st.markdown(rollout.decision(each))
-    why = st.text_input("Why", key="rollout-why", placeholder="kept in the journal with who and when")
+    why = st.text_input(
+        "Why", key="rollout-why", persist_state="page", placeholder="kept in the journal with who and when"
+    )
     if st.button(label, key="rollout-confirmed", type="primary", disabled=not why):
         try:
             kept = actions.steer_rollout(who.token, _with(step, why))

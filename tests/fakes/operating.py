@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from monitoring.control import ActionFailed, Command, Outcome
+from monitoring.control import ActionFailed, Command, Outcome, SignInNeeded
 from monitoring.errors import InvalidFlags
 from monitoring.flags.description import differences
 from monitoring.flags.editing import edit
@@ -25,6 +25,8 @@ class Person:
     token: str
     role: str
     writes: bool
+    expires_at: datetime | None = None
+    renewal: str = ""
 
 
 PEOPLE = {
@@ -41,6 +43,8 @@ class Acting:
         self.steered = Steered()
         self.done: list[tuple[str, str, str]] = []
         self.conflict = False
+        self.renewals: dict[str, Person] = {}
+        """What each renewal is good for, once."""
 
     def sign_in(self, token: str) -> Person:
         if token not in PEOPLE:
@@ -51,6 +55,11 @@ class Acting:
         if (email, password) != ("ann@example.com", "correct horse"):
             raise ActionFailed(f"http://127.0.0.1:54321 does not let {email} in: Invalid login credentials")
         return PEOPLE["op"]
+
+    def renew(self, renewal: str) -> Person:
+        if renewal not in self.renewals:
+            raise SignInNeeded("http://127.0.0.1:54321 does not renew the session: Already Used")
+        return self.renewals.pop(renewal)
 
     def clients(self) -> Mapping[str, str]:
         return {"dash-1": "legacy", "dash-2": "supabase"}

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from dashboard.session import Session
 from monitoring.control import ActionFailed
 from monitoring.flags.loading import load
 from monitoring.rollout.steering import RolloutStep
 from tests.fakes.dashboard_records import Kept
 from tests.fakes.dashboard_service import ReplayedService, alert_changed
-from tests.fakes.operating import PEOPLE, Acting
+from tests.fakes.operating import PEOPLE, Acting, Person
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:::streamlit"),
@@ -39,7 +41,7 @@ def open_as(open_page: Any) -> Open:
             flags=lambda: (load(acting.text), None),
         )
         if token is not None:
-            page.app.session_state["operator"] = PEOPLE[token]
+            page.app.session_state["operator"] = Session(PEOPLE[token], datetime.now(UTC))
         app = page.when(lambda frame: frame.connection.ever_live and len(frame.state.feed) == 6)
         return app, acting
 
@@ -233,7 +235,7 @@ def test_an_operator_acknowledges_and_silences(open_page: Any) -> None:
     acting = Acting(FLAGS)
     service = ReplayedService(history=3, interval=None)
     page = open_page(service, "alerts", actions=acting, flags=lambda: (load(acting.text), None))
-    page.app.session_state["operator"] = PEOPLE["op"]
+    page.app.session_state["operator"] = Session(PEOPLE["op"], datetime.now(UTC))
     page.when(lambda frame: frame.connection.ever_live)
     page.do(service.offer, [alert_changed()])
     app = page.when(lambda frame: frame.state.alerts)
@@ -242,3 +244,54 @@ def test_an_operator_acknowledges_and_silences(open_page: Any) -> None:
     button(app, "alert-acknowledge").click().run()
     button(app, "alert-silence").click().run()
     assert acting.done == [("acknowledge", "a-1", ""), ("silence", "box-1", "1800 ")]
+
+
+def test_a_session_is_renewed_while_its_page_is_open(open_as: Open) -> None:
+    app, acting = open_as("migration", "op")
+    now = datetime.now(UTC)
+    soon = Person("ann", "op", "operator", writes=True, expires_at=now + timedelta(seconds=60), renewal="r1")
+    later = Person("ann", "op", "operator", writes=True, expires_at=now + timedelta(hours=1), renewal="r2")
+    acting.renewals["r1"] = later
+    session = app.session_state["operator"] = Session(soon, now - timedelta(hours=1))
+    app.run()
+    assert session.expires_at == later.expires_at
+    assert not acting.renewals
+    assert "flag-apply" in {each.key for each in app.button}
+    assert "session" not in written(app)
+
+
+def test_a_session_that_ended_is_told_and_what_was_entered_stays(open_as: Open) -> None:
+    app, acting = open_as("migration", "op")
+    app.slider[0].set_value(25.0).run()
+    text(app, "flag-why").set_value("canary").run()
+    now = datetime.now(UTC)
+    over = Person(
+        "ann", "old", "operator", writes=True, expires_at=now - timedelta(seconds=5), renewal="gone"
+    )
+    app.session_state["operator"] = Session(over, now - timedelta(hours=1))
+    app.run()
+    assert "Sign in again to act; what is entered here stays." in written(app)
+    assert "ann · session ended" in written(app)
+    assert (app.slider[0].value, text(app, "flag-why").value) == (25.0, "canary")
+    button(app, "flag-apply").click().run()
+    assert "not valid here" in written(app)
+    assert not acting.done
+    text(app, "email").set_value("ann@example.com")
+    text(app, "password").set_value("correct horse")
+    labelled(app, "Sign in").click().run()
+    assert "Sign in again" not in written(app)
+    assert (app.slider[0].value, text(app, "flag-why").value) == (25.0, "canary")
+    button(app, "flag-apply").click().run()
+    assert acting.done == [("live.percent", "25", "canary")]
+
+
+def test_a_role_that_was_taken_away_takes_the_switches_with_it(open_as: Open) -> None:
+    app, acting = open_as("migration", "op")
+    now = datetime.now(UTC)
+    soon = Person("ann", "op", "operator", writes=True, expires_at=now + timedelta(seconds=60), renewal="r1")
+    acting.renewals["r1"] = Person(
+        "ann", "look", "viewer", writes=False, expires_at=now + timedelta(hours=1), renewal="r2"
+    )
+    app.session_state["operator"] = Session(soon, now - timedelta(hours=1))
+    app.run()
+    assert "flag-apply" not in {each.key for each in app.button}
