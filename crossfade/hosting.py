@@ -13,8 +13,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +26,12 @@ from adapters.database_url import asyncpg_url
 from adapters.errors import AdapterError
 from crossfade import logs
 from crossfade.errors import CrossfadeError, UsageError
+from crossfade.http_connection import PatientProtocol
 from crossfade.paths import DataDir
 from crossfade.reports import DataDirReports
 from crossfade.settings import Settings, load_settings
 from crossfade.wiring import embedded_keys
+from embedded.patience import Crowd
 from services.access import Tokens
 from services.database import Database
 from services.provided import Shared
@@ -98,8 +101,9 @@ def rate(per_second: float) -> Rate | None:
 
 
 def common() -> dict[str, Any]:
-    """Return how every server of ours is set up."""
+    """Return how every server of a process is set up."""
     return {
+        "http": partial(PatientProtocol, Crowd()),
         "log_config": None,
         "access_log": False,
         "server_header": False,
@@ -115,13 +119,13 @@ class _Second(uvicorn.Server):
         return contextlib.nullcontext()
 
 
-def _second(given: argparse.Namespace, app: ASGIApp) -> _Second | None:
+def _second(given: argparse.Namespace, app: ASGIApp, settings: Mapping[str, Any]) -> _Second | None:
     """Return the server that speaks TLS, if there is to be one."""
     if given.tls_port is None:
         return None
     secure: dict[str, Any] = {"ssl_certfile": str(given.tls_cert), "ssl_keyfile": str(given.tls_key)}
     host = given.tls_host or given.host
-    return _Second(uvicorn.Config(app, host=host, port=given.tls_port, lifespan="off", **common(), **secure))
+    return _Second(uvicorn.Config(app, host=host, port=given.tls_port, lifespan="off", **settings, **secure))
 
 
 def run(name: str, given: argparse.Namespace, make: Callable[[Settings, DataDir], Hosted]) -> int:
@@ -132,8 +136,9 @@ def run(name: str, given: argparse.Namespace, make: Callable[[Settings, DataDir]
     except (AdapterError, CrossfadeError) as error:
         sys.stderr.write(f"{name}: {error}\n")
         return 1
-    config = uvicorn.Config(app, host=given.host, port=given.port, lifespan="on", **common())
-    return serve(config, around, _second(given, app))
+    settings = common()
+    config = uvicorn.Config(app, host=given.host, port=given.port, lifespan="on", **settings)
+    return serve(config, around, _second(given, app, settings))
 
 
 def serve(

@@ -18,6 +18,7 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
@@ -28,10 +29,12 @@ from aiohttp import web
 
 from embedded.auth.handlers import AuthHandlers
 from embedded.auth.store import Store
+from embedded.connections import PatientHandler, bounded_wait, upgraded
 from embedded.errors import EmbeddedError
 from embedded.habits import HABITS, Habits, habits
 from embedded.habits import NONE as NO_HABITS
 from embedded.keys import Keys, load_or_create
+from embedded.patience import Crowd
 from embedded.realtime import RealtimeServer
 from embedded.realtime_http import BroadcastApi
 from embedded.realtime_tokens import TokenVerifier
@@ -51,6 +54,7 @@ EXIT_NO_DATABASE: Final = 4
 
 _MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 _MAX_LINE_BYTES: Final = 64 * 1024  # filters with `in` make long URLs
+_BACKLOG: Final = 1024
 _SHUTDOWN_SECONDS: Final = 3.0
 _CONNECT_RETRY_SECONDS: Final = 0.1
 _WAIT_FOR_DATABASE_SECONDS: Final = 10.0
@@ -120,7 +124,7 @@ FAILURE: Final[web.AppKey[asyncio.Future[str]]] = web.AppKey("failure", asyncio.
 
 def create_app(options: GatewayOptions) -> web.Application:
     """Return the application; PostgreSQL has to answer by the time it starts up."""
-    app = web.Application(middlewares=[_cors_and_errors], client_max_size=_MAX_BODY_BYTES)
+    app = web.Application(middlewares=[bounded_wait, _cors_and_errors], client_max_size=_MAX_BODY_BYTES)
     database = Database(options.database_options())
     rest = RestHandlers(database, options.keys, schemas=options.schemas, max_rows=options.max_rows)
     realtime = RealtimeServer(
@@ -214,8 +218,10 @@ def _allow_origins_headers() -> dict[str, str]:
     return {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": _EXPOSED_HEADERS}
 
 
-async def _say_what_may_be_done(_: web.Request, response: web.StreamResponse) -> None:
+async def _say_what_may_be_done(request: web.Request, response: web.StreamResponse) -> None:
     """Let pages of any origin read every answer, as hosted projects do: keys protect, not origins. And nothing else."""
+    if isinstance(response, web.WebSocketResponse):
+        upgraded(request)
     response.headers.update(_allow_origins_headers())
     for name, value in _SECURE_HEADERS.items():
         response.headers.setdefault(name, value)
@@ -265,21 +271,29 @@ async def serve(options: GatewayOptions, *, on_ready: Callable[[str], None] = pr
         if stop.is_set():
             return
         app = create_app(options)
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            shutdown_timeout=_SHUTDOWN_SECONDS,
-            max_line_size=_MAX_LINE_BYTES,
-            max_field_size=_MAX_LINE_BYTES,
-        )
+        runner = web.AppRunner(app, shutdown_timeout=_SHUTDOWN_SECONDS)
         try:
             await runner.setup()
-            await web.SockSite(runner, listener).start()
-            host, port = listener.getsockname()[:2]
-            on_ready(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}")
-            await _until(stop, app[FAILURE])
+            async with _accepting(listener, runner):
+                host, port = listener.getsockname()[:2]
+                on_ready(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}")
+                await _until(stop, app[FAILURE])
         finally:
             await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def _accepting(listener: socket.socket, runner: web.AppRunner) -> AsyncIterator[None]:
+    """Take connections for an application, with our bounds on them, where a site of aiohttp's has none."""
+    loop, crowd = asyncio.get_running_loop(), Crowd()
+    sizes = {"max_line_size": _MAX_LINE_BYTES, "max_field_size": _MAX_LINE_BYTES}
+    assert runner.server is not None  # noqa: S101 - it is set up
+    handler = partial(PatientHandler, runner.server, crowd, loop=loop, **sizes)
+    server = await loop.create_server(handler, sock=listener, backlog=_BACKLOG)
+    try:
+        yield
+    finally:
+        server.close()
 
 
 async def _until(stop: asyncio.Event, failure: asyncio.Future[str]) -> None:
@@ -309,7 +323,7 @@ def _is_loopback(host: str) -> bool:
 def _bound_socket(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=1024)
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         reason = "another program listens there" if taken else (error.strerror or str(error))

@@ -73,7 +73,7 @@ def test_every_command_in_the_documentation_works(installation: Installation) ->
     for line in commands():
         if line in ELSEWHERE:
             continue
-        program, *words = shlex.split(line)
+        program, *words = shlex.split(line, comments=True)
         assert program == "crossfade", f"{line!r} is neither run here nor listed in ELSEWHERE"
         if "--for" in words:  # it runs while the reader goes on in another terminal
             lasting[line] = installation.begin(*words)
