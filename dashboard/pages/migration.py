@@ -6,7 +6,7 @@ from datetime import datetime
 
 import streamlit as st
 
-from dashboard.actions import Actions
+from dashboard.actions import Actions, Operator
 from dashboard.hub import Frame, Hub
 from dashboard.pages.flag_change import draw_change
 from dashboard.pages.overview import draw_share
@@ -25,6 +25,8 @@ _PICTURE_HEIGHT = 190
 def draw(hub: Hub) -> None:
     """Draw the page and leave its fragments running."""
     draw_live(hub, lambda frame, _: _stages(frame))
+    # up here: what it opens needs room below
+    who = draw_sign_in(hub.actions) if hub.actions is not None else None
 
     def running(frame: Frame, now: datetime) -> None:
         _state(frame, now, hub.actions, hub.records)
@@ -33,11 +35,10 @@ def draw(hub: Hub) -> None:
     if hub.records is not None:
         draw_rollout(hub, hub.records)
     if hub.actions is not None:
-        _act(hub, hub.actions)
+        _act(hub, hub.actions, who)
 
 
-def _act(hub: Hub, actions: Actions) -> None:
-    who = draw_sign_in(actions)
+def _act(hub: Hub, actions: Actions, who: Operator | None) -> None:
     if who is None or not who.writes:
         st.caption("Operators change flags here, and steer the rollout.")
         return

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from crossfade.addresses import free_port
 from dashboard.app import PAGES
@@ -78,6 +80,92 @@ def test_every_page_is_drawn_under_its_content_security_policy(page: Page, full_
     assert not refused
 
 
+def sign_in(page: Page, email: str, role: str) -> None:
+    page.get_by_role("button", name="Sign in to act").click()
+    page.get_by_role("textbox", name="E-mail").fill(email)
+    page.get_by_role("textbox", name="Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    expect(page.get_by_text(f"{email} · {role}")).to_be_visible(timeout=30_000)
+
+
+def test_two_viewers_of_different_roles_side_by_side(
+    make_installation: Callable[[], Installation], browser: Browser
+) -> None:
+    """An operator has switches and a viewer none; a flag moves one of them and not the other."""
+    made = make_installation()
+    made.start("--no-docker")
+    roles = {"ann@example.com": "operator", "bob@example.com": "viewer"}
+    for email, role in roles.items():
+        added = made.run("users", "add", email, "--role", role, "--password", PASSWORD)
+        assert added.returncode == 0, added.stderr
+    pages = {}
+    for email, role in roles.items():
+        page = pages[email] = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
+        page.goto(f"{made.part('dashboard')['address']}/migration")
+        expect(page.get_by_text("Fed by legacy").first).to_be_visible(timeout=30_000)
+        expect(page.get_by_text(re.compile("^viewer dashboard-"))).to_be_visible()
+        sign_in(page, email, role)
+        expect(page.get_by_text(f"viewer {email}")).to_be_visible(timeout=30_000)
+        expect(page.get_by_text("Fed by legacy").first).to_be_visible(timeout=30_000)
+    ann, bob = pages.values()
+    for name in ("Apply", "Advance"):
+        expect(ann.get_by_role("button", name=name)).to_be_visible(timeout=30_000)
+        expect(bob.get_by_role("button", name=name)).to_have_count(0)
+    expect(ann.get_by_role("slider")).to_have_count(1)
+    expect(bob.get_by_role("slider")).to_have_count(0)
+
+    assert made.run("flags", "set", "live.allow", "ann@example.com").returncode == 0
+    expect(ann.get_by_text("Fed by Supabase").first).to_be_visible(timeout=30_000)
+    expect(bob.get_by_text("Fed by legacy").first).to_be_visible()
+    for page in pages.values():
+        expect(page.get_by_text(re.compile(r"\d on legacy · 1 on Supabase"))).to_be_visible(timeout=30_000)
+        expect(page.get_by_text("Live ·").first).to_be_visible(timeout=30_000)
+    assert made.run("flags", "set", "live.percent", "100").returncode == 0
+    expect(bob.get_by_text("Fed by Supabase").first).to_be_visible(timeout=30_000)
+
+
+WATCH = """
+window.states = [];
+setInterval(() => {
+  const line = document.querySelector('.st-key-state');
+  const state = (line && line.innerText.match(/Live|Reconnecting|Connecting|Connected|Refused/) || [''])[0];
+  const fed = (line && line.innerText.match(/Fed by (\\w+)/) || ['', ''])[1];
+  const last = window.states[window.states.length - 1];
+  if (state && (!last || last[0] !== state || last[1] !== fed)) window.states.push([state, fed]);
+}, 50);
+"""
+
+
+def test_a_backend_that_is_killed_is_seen_to_go_and_come_back(
+    make_installation: Callable[[], Installation], page: Page
+) -> None:
+    """Killed with its supervisor at a halt, so that it stays away: another backend takes over; then it comes back."""
+    made = make_installation()
+    made.start("--no-docker")
+    page.add_init_script(WATCH)
+    page.goto(made.part("dashboard")["address"])
+    expect(page.get_by_text("Live ·").first).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("Fed by legacy").first).to_be_visible(timeout=30_000)
+    page.evaluate("window.states = []")
+    assert made.process is not None
+    made.process.send_signal(signal.SIGSTOP)
+    try:
+        os.kill(made.part("legacy")["pid"], signal.SIGKILL)
+        expect(page.get_by_text("Reconnecting · stale since").first).to_be_visible(timeout=10_000)
+        expect(page.get_by_text("Fed by Supabase").first).to_be_visible(timeout=30_000)
+        expect(page.get_by_text("Live ·").first).to_be_visible(timeout=30_000)
+    finally:
+        made.process.send_signal(signal.SIGCONT)
+    expect(page.get_by_text("Fed by legacy").first).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("Live ·").first).to_be_visible(timeout=30_000)
+    states = [(state, fed) for state, fed in page.evaluate("window.states")]
+    seen = [state for place, (state, _) in enumerate(states) if not place or states[place - 1][0] != state]
+    assert seen[:3] == ["Live", "Reconnecting", "Live"], states
+    assert seen[-1] == "Live", states
+    assert not set(seen) & {"Connecting", "Refused"}, states
+    expect(page.get_by_text("0 lost").first).to_be_visible()
+
+
 @pytest.mark.docker
 def test_an_operator_moves_clients_and_stops_a_container(
     make_installation: Callable[[], Installation], page: Page, containers: Containers
@@ -95,6 +183,7 @@ def test_an_operator_moves_clients_and_stops_a_container(
     page.get_by_role("textbox", name="Password").fill(PASSWORD)
     page.get_by_role("textbox", name="Password").press("Enter")
     expect(page.get_by_text("ann@example.com · operator")).to_be_visible(timeout=30_000)
+    sign_in(page, "ann@example.com", "operator")
     page.get_by_role("slider").press("End")
     expect(page.get_by_text("would move to Supabase")).to_contain_text(
         re.compile(r"clients [1-9]\d* would move to Supabase"), timeout=30_000

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import time
 import uuid
 
+import httpx
 import jwt
 import pytest
 
 from crossfade import signing_in
-from crossfade.accounts import accounts
-from crossfade.wiring import Role
 from monitoring.control import ActionFailed, SignInNeeded
 from tests.conftest import EmbeddedSupabase
 
@@ -23,27 +21,34 @@ pytestmark = pytest.mark.filterwarnings("ignore:The '.*' parameter is deprecated
 
 
 @pytest.fixture
-def ann(embedded_supabase: EmbeddedSupabase) -> str:
+def ann(embedded_supabase: EmbeddedSupabase) -> dict[str, str]:
     """A user who is an operator."""
-    email = f"ann-{uuid.uuid4().hex[:8]}@example.com"
-    _with_user(embedded_supabase, email)
-    return email
+    return _administer(
+        embedded_supabase,
+        "POST",
+        email=f"ann-{uuid.uuid4().hex[:8]}@example.com",
+        password=PASSWORD,
+        email_confirm=True,
+        app_metadata={"crossfade_role": "operator"},
+    )
 
 
-def _with_user(project: EmbeddedSupabase, email: str, *, remove: bool = False) -> None:
-    async def made() -> None:
-        async with accounts(project.url, project.keys.service_role_key) as known:
-            if remove:
-                await known.remove(await known.known(email))
-            else:
-                await known.add(email, Role.OPERATOR, PASSWORD)
+def _administer(project: EmbeddedSupabase, method: str, path: str = "", **body: object) -> dict[str, str]:
+    answer = httpx.request(
+        method,
+        f"{project.url}/auth/v1/admin/users{path}",
+        headers={"apikey": project.keys.service_role_key},
+        json=body,
+    )
+    answer.raise_for_status()
+    return answer.json()
 
-    asyncio.run(made())
 
-
-def test_a_session_is_renewed_as_often_as_asked(embedded_supabase: EmbeddedSupabase, ann: str) -> None:
+def test_a_session_is_renewed_as_often_as_asked(
+    embedded_supabase: EmbeddedSupabase, ann: dict[str, str]
+) -> None:
     url, key = embedded_supabase.url, embedded_supabase.keys.anon_key
-    granted = signing_in.with_password(url, key, ann, PASSWORD)
+    granted = signing_in.with_password(url, key, ann["email"], PASSWORD)
     for _ in range(3):
         renewal = granted.renewal
         granted = signing_in.renewed(url, key, renewal)
@@ -57,12 +62,14 @@ def test_a_session_is_renewed_as_often_as_asked(embedded_supabase: EmbeddedSupab
     assert granted.renewal not in repr(granted)
 
 
-def test_who_is_gone_or_wrong_has_to_sign_in(embedded_supabase: EmbeddedSupabase, ann: str) -> None:
+def test_who_is_gone_or_wrong_has_to_sign_in(
+    embedded_supabase: EmbeddedSupabase, ann: dict[str, str]
+) -> None:
     url, key = embedded_supabase.url, embedded_supabase.keys.anon_key
     with pytest.raises(SignInNeeded, match="does not let"):
-        signing_in.with_password(url, key, ann, "wrong")
-    granted = signing_in.with_password(url, key, ann, PASSWORD)
-    _with_user(embedded_supabase, ann, remove=True)
+        signing_in.with_password(url, key, ann["email"], "wrong")
+    granted = signing_in.with_password(url, key, ann["email"], PASSWORD)
+    _administer(embedded_supabase, "DELETE", f"/{ann['id']}")
     with pytest.raises(SignInNeeded, match="does not renew"):
         signing_in.renewed(url, key, granted.renewal)
 
