@@ -1,11 +1,13 @@
 """What an open tab of the dashboard costs, page by page, beside a bare Streamlit page that redraws as often.
 
-    python bench/dashboard.py [--seconds N] [--tabs N] [--pages overview hosts ...]
+    python bench/dashboard.py [--seconds N] [--tabs N] [--pages overview hosts ...] [--changes N]
 
 A real `crossfade up` collects this machine; Chromium opens the page. Counted over N seconds, after ten to settle: CPU
 time of the dashboard's process, bytes on the wire (through a relay that counts them, compressed as the server sends
 them), and beside them the same for `st.metric` in a fragment that runs each second. "paint" is the time until the
-page's first figure or table is drawn, in a new browser profile (cold) and in the same again (reload).
+page's first figure or table is drawn, in a new browser profile (cold) and in the same again (reload); the very first
+one finds a process that has drawn nothing yet. "seen" is from when a process on this machine holds a gigabyte more until
+the host's page says so.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import statistics
 import sys
 import tempfile
 import time
@@ -42,6 +45,18 @@ def live():
 
 live()
 """
+HOLD = """
+held = bytearray(1 << 30)
+for place in range(0, len(held), 4096):
+    held[place] = 1
+print("held", flush=True)
+input()
+"""
+MEMORY = """() => {
+  for (const each of document.querySelectorAll("[data-testid='stMetric']"))
+    if (each.innerText.startsWith("Memory")) return parseFloat(each.innerText.split("\\n")[1]);
+  return null;
+}"""
 SETTLE_SECONDS = 10
 FIRST = "[data-testid='stMetricValue'], [data-testid='stDataFrame'], [data-testid='stMarkdown'] h3"
 
@@ -151,9 +166,10 @@ async def measure(
         cold = await opened(pages[0], address)
         for page in pages[1:]:
             await opened(page, address)
-        again = await context.new_page()
-        reload = await opened(again, address)
-        await again.close()
+        began = time.monotonic()
+        await pages[0].reload(wait_until="commit")
+        await pages[0].locator(FIRST).first.wait_for(timeout=30_000)
+        reload = time.monotonic() - began
         await asyncio.sleep(SETTLE_SECONDS)
         before, sent, began = cpu(process), relay.bytes, time.monotonic()
         await asyncio.sleep(seconds)
@@ -167,11 +183,37 @@ async def measure(
     )
 
 
+async def seen(browser: Browser, url: str, changes: int) -> None:
+    """Print how long after a change on the machine the host's page shows it."""
+    page = await browser.new_page(viewport={"width": 1440, "height": 900})
+    await opened(page, f"{url}/hosts")
+    took = []
+    for _ in range(changes):
+        await asyncio.sleep(SETTLE_SECONDS)
+        before = await page.evaluate(MEMORY)
+        holder = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", HOLD, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        assert holder.stdout is not None
+        await holder.stdout.readline()
+        began = time.monotonic()
+        enough = before + 0.6 * 100 * (1 << 30) / psutil.virtual_memory().total
+        while await page.evaluate(MEMORY) < enough:
+            assert time.monotonic() - began < 30, "a gigabyte was not seen within 30 s"
+            await asyncio.sleep(0.02)
+        took.append(time.monotonic() - began)
+        holder.kill()
+        await holder.wait()
+    await page.close()
+    print(f"a change is seen after {statistics.median(took):.2f} s (at most {max(took):.2f}, of {changes})")
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--tabs", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--pages", nargs="+", default=["overview", "hosts", "containers", "events", "system"])
+    parser.add_argument("--changes", type=int, default=8)
     options = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="cf-bench-dashboard-"))
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
@@ -194,6 +236,8 @@ async def main() -> None:
                 for page in options.pages:
                     for tabs in options.tabs if page == options.pages[0] else options.tabs[:1]:
                         await measure(browser, page, url, page, process, tabs, options.seconds)
+                if options.changes:
+                    await seen(browser, url, options.changes)
             await browser.close()
     finally:
         shutil.rmtree(directory, ignore_errors=True)

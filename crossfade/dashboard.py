@@ -6,12 +6,15 @@ Streamlit's application, served as our services are: ``streamlit run`` has no wa
 from __future__ import annotations
 
 import argparse
+import ast
 import base64
 import contextlib
 import hashlib
+import importlib
 import logging
 import re
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 _INLINE = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+_PREPARE_AFTER_SECONDS = 3.0
+"""While all parts start, each wants the processor."""
+_SERVED_BY = ("adapters.legacy_websocket", "adapters.supabase_realtime", "adapters.http_polling")
 _MAX_MESSAGE_BYTES = 4 << 20
 """Of what a browser sends: the state of a page's widgets."""
 
@@ -64,7 +70,17 @@ def create_app(script: Path, host: str, port: int) -> ASGIApp:
     page = Path(streamlit.__file__).with_name("static") / "index.html"
     headers = {**SECURE, "Content-Security-Policy": policy(page.read_text("utf-8"))}
     around = [Middleware(SecureHeaders, headers=headers, pages=())]
-    app: ASGIApp = streamlit.App(script, middleware=around, lifespan=_lines_as_ours)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        _let_lines_be_ours()
+        preparing = threading.Timer(_PREPARE_AFTER_SECONDS, prepare, (script,))
+        preparing.daemon = True
+        preparing.start()
+        yield
+        preparing.cancel()
+
+    app: ASGIApp = streamlit.App(script, middleware=around, lifespan=lifespan)
     # As `streamlit run` takes its options; after the application is made, which says where the script's own settings are.
     options = {
         "server.address": host,
@@ -77,15 +93,34 @@ def create_app(script: Path, host: str, port: int) -> ASGIApp:
     return app
 
 
-@contextlib.asynccontextmanager
-async def _lines_as_ours(_: object) -> AsyncIterator[None]:
+def prepare(script: Path) -> None:
+    """Import what a script imports, and what its first picture comes through: nobody then waits for it at the first page.
+
+    What cannot be imported is left to the script, which says so where it is seen.
+    """
+    for name in (*imported(script.read_text("utf-8")), *_SERVED_BY):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
+def imported(text: str) -> Sequence[str]:
+    """Return the modules that a script imports at its top; a name from a package may be one, too."""
+    found: list[str] = []
+    for each in ast.parse(text).body:
+        if isinstance(each, ast.Import):
+            found += (alias.name for alias in each.names)
+        elif isinstance(each, ast.ImportFrom) and each.module:
+            found += (each.module, *(f"{each.module}.{alias.name}" for alias in each.names))
+    return found
+
+
+def _let_lines_be_ours() -> None:
     """Let log lines go where those of every part go; once Streamlit has read its settings it gives them a form of its own."""
     for name, logger in logging.Logger.manager.loggerDict.items():
         own = getattr(logger, "streamlit_console_handler", None)
         if isinstance(logger, logging.Logger) and own is not None:
             logger.removeHandler(own)
             logger.propagate = name != "uvicorn.access"  # no line for every file of a page
-    yield
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from crossfade.addresses import free_port
-from crossfade.dashboard import policy
+from crossfade.dashboard import imported, policy, prepare
 from tests.e2e.installation import clean_environment
 
 ROOT = Path(__file__).parents[3]
@@ -76,3 +76,18 @@ def test_the_page_s_own_scripts_are_allowed_by_their_hash() -> None:
     assert "'sha256-RFWPLDbv2BY+rCkDzsE+0fr8ylGr2R2faWMhq4lfEQc='" in policy(
         "<script>doSomething();</script>"
     )
+
+
+def test_what_the_script_imports_is_imported_before_anybody_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "shown_first").mkdir()
+    (tmp_path / "shown_first" / "__init__.py").touch()
+    (tmp_path / "shown_first" / "page.py").touch()
+    script = tmp_path / "script.py"
+    script.write_text("import nowhere.to.be.found\nfrom shown_first import page\nraise SystemExit(page)\n")
+    assert imported(script.read_text()) == ["nowhere.to.be.found", "shown_first", "shown_first.page"]
+    prepare(script)
+    assert sys.modules.pop("shown_first.page")
+    assert sys.modules.pop("shown_first")
