@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,10 +16,11 @@ from crossfade.operating import Operating
 from crossfade.paths import DataDir, read_json
 from crossfade.plan import running_state
 from crossfade.records import LookedUp
-from crossfade.settings import load_settings
+from crossfade.settings import Settings, load_settings
 from crossfade.wiring import Role, Wiring
 from dashboard import app
 from dashboard.identity import Viewer
+from dashboard.place import Place
 from dashboard.sources import Sources
 from dashboard.viewers import Viewers
 from monitoring.errors import Unreachable
@@ -32,6 +34,11 @@ async def _connect(feeds: RoleFeeds, viewer: Viewer) -> AsyncIterator[Monitoring
             yield service
     except CrossfadeError as error:
         raise Unreachable("Crossfade", str(error)) from error
+
+
+def _place(data: DataDir, settings: Settings) -> Place:
+    variable = f"CROSSFADE_DATA_DIR={shlex.quote(str(data.root))} " if data.option else ""
+    return Place(data.option, variable, settings.hosted)
 
 
 @st.cache_resource(on_release=Viewers.close, show_spinner=False)
@@ -50,6 +57,7 @@ def _viewers() -> Viewers:
             processes=partial(running_state, data),
             actions=Operating(wiring),
             records=LookedUp(wiring),
+            place=_place(data, settings),
         )
     )
     viewers.start()

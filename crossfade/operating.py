@@ -22,6 +22,7 @@ from adapters import client_reports, move_log
 from adapters.device_registry import DeviceRegistry
 from adapters.errors import AdapterError
 from crossfade import flag_changes, signing_in
+from crossfade.alert_rules import Previews
 from crossfade.controls import control_of, own_device
 from crossfade.errors import CrossfadeError
 from crossfade.plan import known_addresses
@@ -67,6 +68,7 @@ class Operating:
         self._wiring = wiring
         self._devices: Collection[str] = ()
         self._look_again = 0.0
+        self._previews = Previews(wiring.data)
 
     def sign_in(self, token: str) -> Operator:
         """Return who a token stands for."""
@@ -149,6 +151,21 @@ class Operating:
             token, "/api/alerts/silences", {"devices": [device], "for_seconds": seconds, "comment": comment}
         )
 
+    def preview(self, token: str, rule: str, seconds: int) -> Mapping[str, Any]:
+        """Return what a rule would have said of the last seconds; one is tried at a time."""
+        self.sign_in(token)
+        with told():
+            return self._previews.of(rule, seconds)
+
+    def submit(self, token: str, agent: str, command: str, parameters: Mapping[str, str], key: str) -> str:
+        """Have an agent run something of its list; return the command's state. Of those with one key one is run."""
+        body = {"agent": agent, "command": command, "parameters": dict(parameters)}
+        return str(self._ask(token, "/api/commands", body, service="control", key=key)["state"])
+
+    def cancel(self, token: str, command: str) -> str:
+        """Have a command end, by its id; return its state."""
+        return str(self._ask(token, f"/api/commands/{command}/cancel", {}, service="control")["state"])
+
     def controls(self, device: str) -> bool:
         """Tell whether commands reach the containers of a device: of this machine, and of those that are read over SSH."""
         return device == own_device(self._wiring) or device in self._registered()
@@ -207,21 +224,22 @@ class Operating:
             case never:
                 assert_never(never)
 
-    def _ask(self, token: str, path: str, body: Any) -> None:
-        """Hand something to the query service, which keeps it; it looks at the token itself."""
-        url = known_addresses(self._wiring.data, self._wiring.settings).query
+    def _ask(self, token: str, path: str, body: Any, *, service: str = "query", key: str = "") -> Any:
+        """Hand something to a service, which looks at the token itself; return its answer."""
+        url = known_addresses(self._wiring.data, self._wiring.settings).http(service)
+        headers = {"Authorization": f"Bearer {token}", **({"Idempotency-Key": key} if key else {})}
         try:
-            answer = httpx.post(
-                url + path, json=body, headers={"Authorization": f"Bearer {token}"}, timeout=_ANSWER_SECONDS
-            )
+            answer = httpx.post(url + path, json=body, headers=headers, timeout=_ANSWER_SECONDS)
         except httpx.HTTPError as error:
-            raise ActionFailed(f"the query service at {url} does not answer: {error}") from error
+            raise ActionFailed(f"the {service} service at {url} does not answer: {error}") from error
+        try:
+            said = answer.json() if answer.content else None
+        except ValueError:
+            said = None
         if answer.is_error:
-            try:
-                detail = answer.json()["detail"]
-            except (ValueError, KeyError):
-                detail = f"HTTP {answer.status_code}"
-            raise ActionFailed(f"the query service refused: {detail}")
+            detail = said.get("detail") if isinstance(said, Mapping) else None
+            raise ActionFailed(f"the {service} service refused: {detail or f'HTTP {answer.status_code}'}")
+        return said
 
     def _operator(self, token: str) -> str:
         caller = self._caller(token)

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from adapters.rollout_journal import Journal
+from crossfade import alert_rules
 from crossfade.operating import told
 from crossfade.plan import known_addresses
 from crossfade.rollout import changes
@@ -32,6 +33,10 @@ class LookedUp:
         self._http = httpx.Client(
             timeout=_ANSWER_SECONDS, limits=httpx.Limits(max_connections=_MOST_CONNECTIONS)
         )
+
+    def close(self) -> None:
+        """Close the connections to the services."""
+        self._http.close()
 
     def series(
         self, stream: str, field: str, start: datetime, end: datetime, points: int
@@ -92,6 +97,23 @@ class LookedUp:
         load = measured(self._wiring.data)
         return None if load is None else to_json(load, PLANS[self._wiring.settings.plan])
 
+    def rules(self) -> Mapping[str, Any]:
+        """Return the rules of alerts in force, with their file and what is wrong with it."""
+        return alert_rules.document(self._wiring.data, self._wiring.settings)
+
+    def agents(self) -> Sequence[Mapping[str, Any]]:
+        """Return the agents, by name, with what each may run."""
+        return list(self._control("/api/agents", {})["agents"])
+
+    def commands(self, most: int) -> Sequence[Mapping[str, Any]]:
+        """Return the newest commands, newest first, without their output."""
+        return list(self._control("/api/commands", {"limit": most})["commands"])
+
+    def command(self, id_: str) -> Mapping[str, Any]:
+        """Return one command with the end of its output."""
+        found: Mapping[str, Any] = self._control(f"/api/commands/{id_}", {})
+        return found
+
     def runs(self, most: int) -> Sequence[tuple[str, Mapping[str, Any]]]:
         """Return the newest comparisons that were kept, by name, newest first."""
         return list(itertools.islice(runs(self._wiring.data), most))
@@ -108,9 +130,16 @@ class LookedUp:
         return list(self._get(f"{url}/rest/v1/{table}", {"select": "*", **asked}, headers))
 
     def _query(self, path: str, asked: Mapping[str, Any]) -> Any:
+        return self._ask(known_addresses(self._wiring.data, self._wiring.settings).query, path, asked)
+
+    def _control(self, path: str, asked: Mapping[str, Any]) -> Any:
+        return self._ask(
+            known_addresses(self._wiring.data, self._wiring.settings).http("control"), path, asked
+        )
+
+    def _ask(self, url: str, path: str, asked: Mapping[str, Any]) -> Any:
         with told():
             _, key, token = self._wiring.supabase()
-            url = known_addresses(self._wiring.data, self._wiring.settings).query
         return self._get(url + path, asked, {"Authorization": f"Bearer {token() if token else key}"})
 
     def _get(self, url: str, asked: Mapping[str, Any], headers: Mapping[str, str]) -> Any:

@@ -98,6 +98,18 @@ class Actions(Protocol):
         """Tell nobody of a device's alerts for a while."""
         ...
 
+    def preview(self, token: str, rule: str, seconds: int) -> Mapping[str, Any]:
+        """Return what a rule would have said of the last seconds, to anybody who may read; may block for minutes."""
+        ...
+
+    def submit(self, token: str, agent: str, command: str, parameters: Mapping[str, str], key: str) -> str:
+        """Have an agent run something of its list; return the command's state. Of those with one key one is run."""
+        ...
+
+    def cancel(self, token: str, command: str) -> str:
+        """Have a command end, by its id; return its state."""
+        ...
+
     def controls(self, device: str) -> bool:
         """Tell whether commands reach the containers of a device."""
         ...

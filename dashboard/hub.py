@@ -24,6 +24,7 @@ from dashboard.history import Chart, Range, host_charts
 from dashboard.identity import Viewer
 from dashboard.made_once import MadeOnce
 from dashboard.model import Connection, HostView, State, applied, rewound, seeded
+from dashboard.place import Place
 from dashboard.records import Records
 from dashboard.reports import Parity, Rollout, Waiting
 from dashboard.sources import Sources
@@ -115,6 +116,11 @@ class Hub:
     def records(self) -> Records | None:
         """What pages look up beyond the feed."""
         return self._sources.records
+
+    @property
+    def place(self) -> Place:
+        """The installation, as commands name it."""
+        return self._sources.place
 
     def latest(self) -> Frame:
         """Return the newest picture, without waiting."""

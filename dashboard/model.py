@@ -12,14 +12,15 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import assert_never
 
-from dashboard import alerts, applications, checks, drives, readings
+from dashboard import alerts, applications, checks, commands, drives, readings
 from dashboard.alerts import Alert
 from dashboard.applications import Application
 from dashboard.checks import Check
+from dashboard.commands import Command
 from dashboard.drives import Drive
 from dashboard.readings import Container, Host, Sample
 from monitoring.cursor import Cursor
-from monitoring.events import Event, Kind, Position, StreamId, category_of, device_of
+from monitoring.events import OWN_DEVICE, Event, Kind, Position, StreamId, category_of, device_of
 from monitoring.service import Backend, Gap, Item, MoveAbandoned, Moved, Snapshot
 
 WINDOW = timedelta(minutes=10)
@@ -118,6 +119,8 @@ class State:
     applications: Mapping[str, Application] = field(default_factory=dict)
     alerts: Mapping[str, Alert] = field(default_factory=dict)
     """The open ones, by id."""
+    commands: Mapping[str, Command] = field(default_factory=dict)
+    """Those whose changes were pushed, by id."""
     feed: tuple[Event, ...] = ()
     moves: tuple[Move, ...] = ()
     arrivals: tuple[tuple[int, int], ...] = ()
@@ -244,6 +247,8 @@ def _with_event(state: State, event: Event) -> State:
     name = device_of(event.stream)
     if event.kind in alerts.KINDS:
         return replace(state, alerts=alerts.applied(state.alerts, event))
+    if event.kind == commands.CHANGED and name == OWN_DEVICE:
+        return replace(state, commands=commands.applied(state.commands, event))
     if event.kind in applications.KINDS:
         told = applications.applied(state.applications.get(name) or Application(name), event)
         return replace(state, applications={**state.applications, name: told})

@@ -48,6 +48,22 @@ class Records(Protocol):
         """Return what the present load needs of the plan; None when nothing runs to measure."""
         ...
 
+    def rules(self) -> Json:
+        """Return the rules of alerts in force, with their ``file`` and what is wrong with it (``problem``)."""
+        ...
+
+    def agents(self) -> Sequence[Json]:
+        """Return the agents, by name, with what each may run: those of ``/api/agents``."""
+        ...
+
+    def commands(self, most: int) -> Sequence[Json]:
+        """Return the newest commands, newest first, without their output: those of ``/api/commands``."""
+        ...
+
+    def command(self, id_: str) -> Json:
+        """Return one command with the end of its output."""
+        ...
+
     def runs(self, most: int) -> Sequence[tuple[str, Json]]:
         """Return the newest comparisons that were kept, by name, newest first."""
         ...

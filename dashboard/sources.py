@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dashboard.actions import Actions
 from dashboard.identity import Viewer
+from dashboard.place import Place
 from dashboard.records import Records
 from monitoring.flags.model import Flags
 from monitoring.service import MonitoringService
@@ -35,3 +36,5 @@ class Sources:
     """What viewers can do; None where there is nothing but to look."""
     records: Records | None = None
     """What pages look up beyond the feed; None where there is nothing but the feed."""
+    place: Place = field(default_factory=Place)
+    """The installation, as commands name it."""

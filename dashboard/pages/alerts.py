@@ -1,4 +1,4 @@
-"""Alerts: what is wrong now; acknowledge, and silence for a while."""
+"""Alerts: what is wrong now; acknowledge, and silence for a while; the rules, and what one would have said."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import streamlit as st
 from dashboard.actions import Actions, Operator
 from dashboard.hub import Frame, Hub
 from dashboard.pages.parts import draw_live, draw_running, draw_table
+from dashboard.pages.rules import draw_rules
 from dashboard.pages.signing_in import draw_sign_in
 from dashboard.views import alerts
 from monitoring.control import ControlError
@@ -21,8 +22,9 @@ def draw(hub: Hub) -> None:
     """Draw the page and leave its fragments running."""
     draw_live(hub, built_on=lambda frame: [each.id for each in alerts.firing(frame)])
     draw_running(hub, "alerts", _open)
-    if hub.actions is not None:
-        _act(hub, hub.actions)
+    who = _act(hub, hub.actions) if hub.actions is not None else None
+    if hub.records is not None:
+        draw_rules(hub, hub.records, who)
 
 
 def _open(frame: Frame, now: datetime) -> None:
@@ -39,22 +41,20 @@ def _open(frame: Frame, now: datetime) -> None:
             },
             empty=(":material/task_alt:", "Nothing is wrong that the rules know of."),
         )
-        st.caption(
-            "Rules and who is told: `alerts.yaml`. `crossfade alerts list --history` has what is over, "
-            "`crossfade alerts test RULE --since 1d` tries a rule on what was."
-        )
+        st.caption("`crossfade alerts list --history` has what is over.")
 
 
-def _act(hub: Hub, actions: Actions) -> None:
+def _act(hub: Hub, actions: Actions) -> Operator | None:
+    """Draw what can be done about alerts; return who has signed in."""
     known = alerts.firing(hub.latest())
     with st.container(border=True, gap="small"):
         who = draw_sign_in(actions)
         if who is None or not who.writes:
             st.caption("Sign in as an operator to acknowledge alerts, and to silence them.")
-            return
+            return who
         if not known:
             st.caption("There is nothing to acknowledge.")
-            return
+            return who
         by_id = {each.id: each for each in known}
         chosen = st.selectbox(
             "Alert", list(by_id), format_func=lambda key: alerts.title(by_id[key]), key="alert", width=420
@@ -69,6 +69,7 @@ def _act(hub: Hub, actions: Actions) -> None:
             comment = st.text_input("Why", key="silence-why", persist_state="page", width=260)
             if st.button("Silence", key="alert-silence", icon=":material/notifications_off:"):
                 _silence(actions, who, by_id[chosen].device, length, comment)
+    return who
 
 
 def _silence(actions: Actions, who: Operator, device: str, length: str, comment: str) -> None:

@@ -1,4 +1,4 @@
-"""Sessions, semaphores, and every event as it comes, with its envelope."""
+"""Sessions, semaphores, agents with their commands, and every event as it comes, with its envelope."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import datetime
 import streamlit as st
 
 from dashboard.hub import Frame, Hub
+from dashboard.pages import commands
 from dashboard.pages.parts import draw_live, draw_running, draw_table, share_column
 from dashboard.views import events, sessions
 
@@ -16,10 +17,17 @@ def draw(hub: Hub) -> None:
     first = hub.latest()
     draw_live(
         hub,
-        built_on=lambda frame: (events.kinds(frame), events.devices(frame), bool(frame.state.applications)),
+        built_on=lambda frame: (
+            events.kinds(frame),
+            events.devices(frame),
+            bool(frame.state.applications),
+            commands.built_on(frame),
+        ),
     )
     if first.state.applications:
         draw_running(hub, "applications", _applications)
+    if begun := commands.begun(hub):
+        commands.draw_commands(hub)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         kinds = st.multiselect("Kind", events.kinds(first), key="events-kinds", width=320)
         devices = st.multiselect("Device", events.devices(first), key="events-devices", width=260)
@@ -59,6 +67,8 @@ def draw(hub: Hub) -> None:
                     st.caption("Pause to download what is shown.")
 
     draw_running(hub, "events-table", table, paused=paused)
+    if not begun:
+        commands.draw_commands(hub)
 
 
 def _applications(frame: Frame, now: datetime) -> None:

@@ -1,4 +1,4 @@
-"""The first page: what is up, what is not, how much flows, and how the migration stands."""
+"""The first page: first steps, what is up, what is not, how much flows, and how the migration stands."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import datetime
 import streamlit as st
 
 from dashboard.hub import Frame, Hub
+from dashboard.pages.first_steps import draw_first_steps
 from dashboard.pages.hosts import draw_host_table
 from dashboard.pages.parity import draw_parity
 from dashboard.pages.parts import draw_empty, draw_figures, draw_live, draw_pairs, draw_running, draw_table
@@ -19,7 +20,12 @@ _TROUBLES = 8
 def draw(hub: Hub) -> None:
     """Draw the page and leave its fragments running."""
     draw_live(hub, lambda frame, now: draw_figures(overview.key_figures(frame, now), key="figures"))
-    draw_running(hub, "overview", _rest)
+
+    def running(frame: Frame, now: datetime) -> None:
+        draw_first_steps(hub, frame, now)
+        _rest(frame, now)
+
+    draw_running(hub, "overview", running)
 
 
 def _rest(frame: Frame, now: datetime) -> None:

@@ -1,4 +1,4 @@
-"""The dashboard in a real browser: live figures, and a flag that moves the viewer while it looks."""
+"""The dashboard in a real browser: live figures, a flag that moves the viewer while it looks, and what operators do."""
 
 from __future__ import annotations
 
@@ -17,10 +17,21 @@ from playwright.sync_api import Browser, Page, expect
 
 from crossfade.addresses import free_port
 from dashboard.app import PAGES
-from tests.e2e.installation import ROOT, Installation, clean_environment, wait_until
+from tests.e2e.installation import ROOT, Installation, clean_environment, finish, wait_until
 from tests.integration.collectors.conftest import Containers
 
 PASSWORD = "correct horse battery"
+
+AGENT = """
+commands:
+  say:
+    description: say a word, once there is a file
+    run: [sh, -c, 'echo progress: 40% waiting; until [ -e "$0" ]; do sleep 0.1; done; echo "$1 has been said"', GO, "{word}"]
+    timeout: 2m
+    parameters:
+      word: {pattern: "[a-z-]+"}
+end: true
+"""
 
 pytestmark = [pytest.mark.e2e, pytest.mark.chromium, pytest.mark.xdist_group("e2e-own")]
 
@@ -202,3 +213,39 @@ def test_an_operator_moves_clients_and_stops_a_container(
     page.get_by_role("button", name="Stop", exact=True).click()
     page.get_by_role("button", name=f"Stop {name}").click()
     expect(page.get_by_text(f"{name} is exited")).to_be_visible(timeout=20_000)
+
+
+def test_an_operator_has_a_command_run_and_tries_a_rule(
+    make_installation: Callable[[], Installation], page: Page
+) -> None:
+    made = make_installation()
+    (made.directory / "agent.yaml").write_text(AGENT.replace("GO", str(made.directory / "go")))
+    made.start("--no-docker", "--with", "control")
+    agent = made.begin("agent", "--name", "web-1")
+    try:
+        wait_until(
+            "the agent registers", lambda: "web-1 (heard" in made.run("commands", "agents").stdout, 120
+        )
+        token = made.run("token", "ann", "--role", "operator").stdout.strip()
+        page.goto(f"{made.part('dashboard')['address']}/events")
+        page.get_by_role("button", name="Sign in to act").click(timeout=60_000)
+        page.get_by_role("tab", name="Token").click()
+        page.get_by_label("Access token").fill(token)
+        page.get_by_role("button", name="Use the token").click()
+        expect(page.get_by_text("ann · operator")).to_be_visible(timeout=30_000)
+        page.get_by_label("word").fill("good-day")
+        page.get_by_label("word").press("Enter")
+        page.locator(".st-key-command-run button").click()
+        page.get_by_role("button", name="Run say", exact=True).click(timeout=30_000)
+        expect(page.get_by_text("40 %").first).to_be_visible(timeout=30_000)
+        (made.directory / "go").touch()
+        expect(page.get_by_text("good-day has been said").first).to_be_visible(timeout=30_000)
+        (told,) = json.loads(made.run("commands", "list", "--format", "json").stdout)
+        assert (told["state"], told["submitted_by"]) == ("succeeded", "ann")
+
+        page.get_by_role("link", name="Alerts").click()
+        page.locator(".st-key-rule-try button").click(timeout=30_000)
+        expect(page.get_by_text("It would have fired 0 times")).to_be_visible(timeout=60_000)
+    finally:
+        agent.send_signal(signal.SIGTERM)
+        finish(agent)

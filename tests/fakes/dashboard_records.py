@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from monitoring.capacity import PLANS, Load, to_json
@@ -16,6 +16,60 @@ from monitoring.rollout.observations import Answer, Decision, Gate, Observations
 from monitoring.rollout.state import NONE, Policy, Position, Rollout
 from monitoring.rollout.steering import RolloutStep
 
+AGENT = {
+    "name": "web-1",
+    "version": "0.1.0",
+    "heard": True,
+    "heard_at": "2026-11-26T08:00:00+00:00",
+    "open": 1,
+    "offers": {
+        "restart-shop": {
+            "description": "restart one instance of the shop",
+            "timeout_seconds": 120.0,
+            "parameters": {
+                "instance": {"choices": ["a", "b"]},
+                "wait": {"minimum": 1, "maximum": 60, "default": "5"},
+            },
+        },
+        "disk-usage": {
+            "description": "how full a disk is",
+            "timeout_seconds": 30.0,
+            "parameters": {"path": {"max_characters": 100, "default": "/"}},
+        },
+    },
+}
+"""An agent as the control service tells of it."""
+RULES = [
+    {
+        "name": "cpu-high",
+        "kind": "threshold",
+        "severity": "warning",
+        "summary": "",
+        "metric": "system.cpu_usage",
+        "expected": "avg above 90",
+        "clear": 75.0,
+        "over_seconds": 300.0,
+        "for_seconds": 0.0,
+        "devices": ["*"],
+        "items": ["*"],
+        "inhibited_by": ["host-silent"],
+        "notify": True,
+        "channels": [],
+    },
+    {
+        "name": "disk-full",
+        "kind": "threshold",
+        "severity": "warning",
+        "summary": "make room",
+        "metric": "system.disks.used_percent",
+        "expected": "above 90",
+        "for_seconds": 60.0,
+        "devices": ["web-*", "!web-9"],
+        "items": ["/"],
+        "channels": ["ops"],
+    },
+]
+"""Rules as an installation tells of them."""
 FIELDS = [
     "cpu_usage",
     "memory_usage",
@@ -35,6 +89,57 @@ GATES = (
     Gate("parity", Answer.PASS, "0 of 4,210 events are the new path's fault"),
     Gate("clients", Answer.PASS, "12 have shown something here, 1 are needed"),
 )
+
+
+def command(number: int, state: str, **more: Any) -> dict[str, Any]:
+    """A command as the control service tells of it."""
+    return {
+        "id": f"0193a1b2-7a00-7000-8000-{number:012}",
+        "agent": "web-1",
+        "command": "restart-shop",
+        "parameters": {"instance": "a", "wait": "5"},
+        "state": state,
+        "submitted_by": "ann",
+        "submitted_at": f"2026-11-26T08:{number:02}:00+00:00",
+        "changed_at": f"2026-11-26T08:{number:02}:05+00:00",
+        "progress": None,
+        "message": "",
+        "exit_code": None,
+        "output": "",
+        "cancel_asked_by": None,
+        "revision": 3,
+        **more,
+    }
+
+
+def preview_report(rule: str, seconds: int) -> dict[str, Any]:
+    """What ``crossfade alerts test RULE --format json`` prints: it fired once."""
+    at = datetime(2026, 11, 26, 8, tzinfo=UTC)
+    change = {
+        "rule": rule,
+        "device": "box-1",
+        "item": "/",
+        "state": "firing",
+        "firing": True,
+        "value": 93.41,
+        "inhibited_by": None,
+    }
+    return {
+        "rule": rule,
+        "events": seconds // 2,
+        "first": (at - timedelta(seconds=seconds)).isoformat(),
+        "changes": [
+            {**change, "since": at.isoformat()},
+            {
+                **change,
+                "since": (at + timedelta(minutes=9)).isoformat(),
+                "state": "ok",
+                "firing": False,
+                "value": 71.0,
+            },
+        ],
+        "messages": [{"at": at.isoformat(), "title": f"[warning] {rule}: box-1 /", "body": "make room"}],
+    }
 
 
 def started() -> Rollout:
@@ -98,6 +203,9 @@ class Kept:
         self.tables: dict[str, list[dict[str, Any]]] = {}
         self.asked: list[tuple[str, datetime, datetime]] = []
         self.grouped: list[tuple[str, list[str]]] = []
+        self.listed_agents: list[dict[str, Any]] = []
+        self.listed_commands: list[dict[str, Any]] = []
+        self.rules_problem: str | None = None
         self.away = False
 
     def series(
@@ -157,6 +265,27 @@ class Kept:
 
     def capacity(self) -> Mapping[str, Any] | None:
         return to_json(Load(clients=12, streams=3, rate=1.5), PLANS["free"])
+
+    def rules(self) -> Mapping[str, Any]:
+        self._answers()
+        return {
+            "file": "/srv/shop/alerts.yaml",
+            "problem": self.rules_problem,
+            "rules": RULES,
+            "channels": [],
+        }
+
+    def agents(self) -> Sequence[Mapping[str, Any]]:
+        self._answers()
+        return self.listed_agents
+
+    def commands(self, most: int) -> Sequence[Mapping[str, Any]]:
+        self._answers()
+        return [{**each, "output": ""} for each in self.listed_commands[:most]]
+
+    def command(self, id_: str) -> Mapping[str, Any]:
+        self._answers()
+        return next(each for each in self.listed_commands if each["id"] == id_)
 
     def runs(self, most: int) -> Sequence[tuple[str, Mapping[str, Any]]]:
         return list(self.reports.items())[:most]

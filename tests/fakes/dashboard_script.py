@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from dashboard.viewers import Viewers
 from monitoring.events import StreamId
 from monitoring.flags.loading import load
 from monitoring.rollout.steering import RolloutStep
-from tests.fakes.dashboard_records import Kept
+from tests.fakes.dashboard_records import AGENT, Kept, command
 from tests.fakes.dashboard_service import (
     ReplayedService,
     alert_changed,
@@ -26,6 +27,7 @@ from tests.fakes.dashboard_service import (
 )
 from tests.fakes.operating import Acting
 
+ALONE = "CROSSFADE_FAKE_ALONE"  # set in the environment: nothing but this machine
 FLAGS = (Path(__file__).parents[2] / "flags.yaml").read_text()
 _DRIVE = {
     "device": "/dev/sda",
@@ -100,8 +102,27 @@ def _processes() -> dict[str, object]:
     }
 
 
+def _alone() -> Viewers:
+    """Return viewers where nothing has arrived but this machine, and nothing else was begun."""
+    viewers = Viewers(
+        Sources(
+            connect=lambda _: connected(ReplayedService(history=30, with_containers=False)),
+            flags=lambda: (load(FLAGS), None),
+            parity=lambda: None,
+            collect=lambda: None,
+            processes=_processes,
+            actions=Acting(FLAGS),
+            records=Kept(),
+        )
+    )
+    viewers.start()
+    return viewers
+
+
 @st.cache_resource(on_release=Viewers.close, show_spinner=False)
 def _viewers() -> Viewers:
+    if os.environ.get(ALONE):
+        return _alone()
     acting = Acting(FLAGS)
     acting.steered.keep("ann", RolloutStep("hold", "release day"))
     acting.steered.keep("ann", RolloutStep("resume", "released"))
@@ -111,6 +132,13 @@ def _viewers() -> Viewers:
     }
     records.tables["cf_events"] = [
         {"stream": "box-1/system", "epoch": 1, "seq": n, "payload": {"cpu_usage": n}} for n in range(150)
+    ]
+    records.listed_agents = [AGENT]
+    records.listed_commands = [
+        command(
+            2, "running", progress=40.0, message="waiting for connections to end", output="progress: 40%\n"
+        ),
+        command(1, "succeeded", exit_code=0, output="done\n"),
     ]
     service = ReplayedService()
     service.offer(_more(datetime.now(UTC)))  # type: ignore[arg-type]  # events, all of them

@@ -16,7 +16,7 @@ from monitoring.flags.planning import FlagPlan, plan
 from monitoring.logs import LogLine, Mark
 from monitoring.rollout.observations import Decision
 from monitoring.rollout.steering import RolloutStep
-from tests.fakes.dashboard_records import Steered
+from tests.fakes.dashboard_records import RULES, Steered, preview_report
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,24 @@ class Acting:
     def silence(self, token: str, device: str, seconds: int, comment: str) -> None:
         self._write(token)
         self.done.append(("silence", device, f"{seconds} {comment}"))
+
+    def preview(self, token: str, rule: str, seconds: int) -> Mapping[str, Any]:
+        self.sign_in(token)
+        if rule not in {each["name"] for each in RULES}:
+            raise ActionFailed(f"alerts.yaml has no rule {rule!r}")
+        return preview_report(rule, seconds)
+
+    def submit(self, token: str, agent: str, command: str, parameters: Mapping[str, str], key: str) -> str:
+        self._write(token)
+        assert key
+        words = " ".join(f"{name}={value}" for name, value in parameters.items())
+        self.done.append(("submit", f"{command} on {agent}", words))
+        return "queued"
+
+    def cancel(self, token: str, command: str) -> str:
+        self._write(token)
+        self.done.append(("cancel", command, ""))
+        return "running"
 
     def controls(self, device: str) -> bool:
         return device == "box-1"

@@ -10,10 +10,13 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.app import PAGES
 from dashboard.hub import Frame
+from dashboard.place import Place
 from monitoring.errors import Refused, Unreachable
+from monitoring.events import StreamId
 from monitoring.flags.model import Flags
 from monitoring.service import Backend
-from tests.fakes.dashboard_service import ReplayedService, parity_report
+from tests.fakes.dashboard_records import Kept
+from tests.fakes.dashboard_service import ReplayedService, event, parity_report
 
 pytestmark = [
     # Streamlit starts no server here and says so, and its protobuf and pandas code warns of its own future.
@@ -189,3 +192,27 @@ def test_a_refusal_is_said_with_what_to_do(open_page: Any) -> None:
     app = open_page(Refusing(history=0, interval=None)).when(lambda frame: frame.connection.refused)
     assert "Refused · no data yet" in text(app)
     assert "crossfade doctor" in app.warning[0].value
+
+
+def test_first_steps_are_there_while_there_is_next_to_nothing(open_page: Any) -> None:
+    service = ReplayedService(history=1, interval=None)
+    page = open_page(service, records=Kept(), place=Place(" --data-dir /srv/x"))
+    app = page.when(lambda frame: frame.connection.ever_live and len(frame.state.hosts) == 1)
+    assert "nothing but this machine is watched yet" in text(app)
+    commands = [each.value for each in app.code]
+    assert (
+        "crossfade devices add web-1 monitor@web-1.example --key-file ~/.ssh/crossfade --data-dir /srv/x"
+        in commands
+    )
+    assert "crossfade users add ann@example.com --role operator --data-dir /srv/x" in commands
+    assert ":green[:material/check: done]" in text(app)  # the rollout of `Kept`
+    told = event(StreamId("shop/sessions"), 1, "session_created", datetime.now(UTC), {"session_id": "a"})
+    page.do(service.offer, [told])
+    assert "First steps" not in text(page.when(lambda frame: frame.state.applications))
+
+
+def test_first_steps_where_nothing_arrives(open_page: Any) -> None:
+    page = open_page(ReplayedService(history=0, interval=None, with_containers=False))
+    app = page.when(lambda frame: frame.connection.ever_live)
+    assert "nothing has arrived yet" in text(app)
+    assert "crossfade doctor" in [each.value for each in app.code]
