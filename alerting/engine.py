@@ -13,7 +13,7 @@ from typing import Any
 
 from alerting import conditions, lifecycle, notices
 from alerting.causes import Causes
-from alerting.document import document
+from alerting.document import document, episode
 from alerting.lifecycle import Alert, Key, State, Verdict
 from alerting.readings import ALERTS, REQUESTS, Observation, observe
 from alerting.rules import Absence, Composite, NoData, Rate, Rule, Rules, Severity, StateRule, Threshold
@@ -354,6 +354,7 @@ class Engine:
                 _text(alert, rule, word),
                 alert.since or now,
                 0 if resolved else sum(1 for _ in self._held_back(alert.key)),
+                str(episode(alert))[:8],
             )
             for channel in self.rules.channels:
                 wanted = not (rule and rule.channels) or (rule is not None and channel.name in rule.channels)

@@ -44,6 +44,8 @@ class Line:
     at: datetime
     held_back: int = 0
     """Alerts that are not told, because this one is their cause."""
+    id: str = ""
+    """The beginning of the alert's id, by which it is acknowledged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +186,10 @@ def _distinct(names: Iterable[str]) -> list[str]:
 def _sentence(line: Line) -> str:
     more = "1 more alert is" if line.held_back == 1 else f"{line.held_back} more alerts are"
     held = f"; {more} held back, this is the cause" if line.held_back else ""
+    named = f", alert {line.id}" if line.id and line.word is Word.FIRING else ""
     return (
         f"{line.word.value.upper()} {line.severity.value} {line.key.rule} {target(line.key)}: {line.text}{held} "
-        f"({line.at:%Y-%m-%d %H:%M:%S} UTC)"
+        f"({line.at:%Y-%m-%d %H:%M:%S} UTC{named})"
     )
 
 

@@ -28,7 +28,7 @@ from alerting import publishing
 from alerting.delivery import deliver
 from alerting.engine import Engine
 from alerting.errors import AlertingError, NotDelivered, StoreUnusable
-from alerting.notices import Message
+from alerting.notices import Backlog, Message
 from alerting.rule_file import RuleFile
 from alerting.store import Store
 from crossfade import logs
@@ -212,14 +212,15 @@ class Alerting:
             "counts": self._overview.get("counts", {}),
             "targets_refused": self.engine.refused,
             "channels": {
-                name: {
+                channel.name: {
                     "delivered": backlog.delivered,
                     "failures": backlog.failures,
                     "waiting": len(backlog.lines) + (backlog.message.lines if backlog.message else 0),
                     "lost": backlog.lost,
                     "last_error": backlog.last_error,
                 }
-                for name, backlog in self.engine.channels().items()
+                for channel in self.engine.rules.channels
+                for backlog in (self.engine.channels().get(channel.name) or Backlog(),)
             },
         }
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from alerting import delivery, preview, publishing
 from alerting.errors import InvalidRules, NotDelivered
@@ -17,12 +16,14 @@ from alerting.notices import Message
 from alerting.rule_file import read
 from alerting.rules import Rules, Severity
 from crossfade import plan
+from crossfade.alert_lines import SHORT_ID, doubts, lines
 from crossfade.asking import ask
 from crossfade.cli.options import DataDirOption, Format, FormatOption, wiring
 from crossfade.cli.output import print_json
 from crossfade.client import Client
 from crossfade.durations import format_seconds, parse_duration
 from crossfade.errors import CrossfadeError, UsageError
+from crossfade.paths import read_json
 from crossfade.wiring import Role, Wiring
 from monitoring.cursor import Cursor
 from monitoring.events import Event
@@ -31,10 +32,15 @@ app = typer.Typer(help="What is wrong, who is told, and what a rule would have s
 
 _ANSWER_SECONDS = 15.0
 _HISTORY_SECONDS = 300.0
+_PATTERNS = ("rules", "devices", "items")
+
+_RULE_FILE = (
+    "The rule file. (default: the one in force: CROSSFADE_ALERTS, alerts.yaml here, or the data directory's)"
+)
 
 RulesOption = Annotated[
     Path | None,
-    typer.Option("--rules", metavar="PATH", help="The rule file. (default: alerts.yaml)", show_default=False),
+    typer.Option("--rules", metavar="PATH", help=_RULE_FILE, show_default=False),
 ]
 
 
@@ -52,21 +58,28 @@ def list_(
 ) -> None:
     """Show what is wrong now, the worst first; exit 0 whatever it is.
 
-    It is read from the stream, so that it works while any one backend is away; --history asks the query service.
+    It is read from the stream, so that it works while any one backend is away; --history asks the query service. What the list
+    cannot be trusted for, and why people may not have been told, is said on stderr.
     """
     wired = wiring(data_dir)
     if history:
         found = ask(wired, "GET", "/api/alerts", query={"state": "all", "limit": 100}, role=Role.VIEWER)
     else:
         found = asyncio.run(_open(wired))
+        found["doubts"] = _doubts(wired, heard=found["as_of"] is not None)
+    for doubt in found.get("doubts", ()):
+        typer.echo(doubt, err=True)
     if format_ is Format.JSON:
         print_json(found)
     elif found["alerts"]:
-        Console().print(_table(found["alerts"]))
+        for alert in found["alerts"]:
+            typer.echo("\n".join(lines(alert)))
         if found.get("left_out"):
             typer.echo(f"and {found['left_out']} more")
-    else:
-        typer.echo("nothing is wrong" if not history else "there was no alert yet")
+    elif history:
+        typer.echo("there was no alert yet")
+    elif found["as_of"] is not None:
+        typer.echo("nothing is wrong")
 
 
 async def _open(wired: Wiring) -> dict[str, Any]:
@@ -86,41 +99,22 @@ async def _open(wired: Wiring) -> dict[str, Any]:
     return {**newest.payload, "as_of": newest.occurred_at}
 
 
-def _table(alerts: list[dict[str, Any]]) -> Table:
-    drawn = Table(box=None, pad_edge=False, header_style="dim")
-    drawn.add_column("id", no_wrap=True)
-    drawn.add_column("since (UTC)", no_wrap=True)
-    for column in ("severity", "rule", "target", "state", "value"):
-        drawn.add_column(column, no_wrap=True)
-    drawn.add_column("why it is quiet", overflow="fold")
-    for alert in alerts:
-        quiet = [
-            f"{word} {alert[key]}"
-            for key, word in (
-                ("acknowledged_by", "acknowledged by"),
-                ("inhibited_by", "caused by"),
-                ("silenced_by", "silenced by"),
-            )
-            if alert.get(key)
-        ]
-        value = alert["value"]
-        drawn.add_row(
-            alert["id"][:8],
-            str(alert["since"] or "")[:19].replace("T", " "),
-            alert["severity"],
-            alert["rule"],
-            f"{alert['device']} {alert['item']}".rstrip(),
-            alert["state"] + (", flapping" if alert["flapping"] else ""),
-            f"{value:.4g}" if isinstance(value, float) else str(value if value is not None else ""),
-            "; ".join(quiet),
-        )
-    return drawn
+def _doubts(wired: Wiring, *, heard: bool) -> list[str]:
+    """Return what a reader must know about the list of open alerts."""
+    file = wired.data.alerts_status
+    try:
+        age = time.time() - file.stat().st_mtime
+    except OSError:
+        age = None
+    up = plan.running_state(wired.data)
+    found = doubts(heard=heard, up=up, status=read_json(file), age_seconds=age, option=wired.data.option)
+    return list(found)
 
 
 @app.command()
 def validate(
     path: Annotated[
-        Path | None, typer.Argument(metavar="[PATH]", help="The rule file.", show_default=False)
+        Path | None, typer.Argument(metavar="[PATH]", help=_RULE_FILE, show_default=False)
     ] = None,
     data_dir: DataDirOption = None,
 ) -> None:
@@ -228,8 +222,14 @@ def ack(
             f"{len(matching) or 'no'} open alert{'s begin' if matching else ' begins'} with {alert!r}; "
             f"see crossfade alerts list{wired.data.option}"
         )
-    ask(wired, "POST", f"/api/alerts/{matching[0]['id']}/acknowledge")
-    typer.echo(f"acknowledged: {matching[0]['rule']} {matching[0]['device']} {matching[0]['item']}".rstrip())
+    (found,) = matching
+    what = f"{found['rule']} {found['device']} {found['item']}".rstrip()
+    if not found["firing"]:
+        raise UsageError(
+            f"{what} does not fire, it is {found['state'].replace('_', ' ')}: nobody is told of it anyway"
+        )
+    ask(wired, "POST", f"/api/alerts/{found['id']}/acknowledge")
+    typer.echo(f"acknowledged: {what}")
 
 
 @app.command()
@@ -261,7 +261,10 @@ def silence(
     data_dir: DataDirOption = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Keep people from being told for a while; without options show what is silenced."""
+    """Keep people from being told for a while; without options show what is silenced.
+
+    --for alone silences everything. What fires meanwhile is still listed, and told when the silence is over if it still does.
+    """
     wired = wiring(data_dir)
     if end is not None:
         ask(wired, "POST", f"/api/alerts/silences/{_full_id(wired, end)}/end")
@@ -283,7 +286,13 @@ def silence(
     if format_ is Format.JSON:
         print_json(kept)
     else:
-        typer.echo(f"silenced for {format_seconds(for_.total_seconds())}: {kept['id']}")
+        what = ", ".join(f"{name} {' '.join(body[name])}" for name in _PATTERNS if body[name] != ["*"])
+        typer.echo(
+            f"{what or 'everything'} is silenced for {format_seconds(for_.total_seconds())}: {kept['id']}"
+        )
+        typer.echo(
+            f"it is ended early by: crossfade alerts silence{wired.data.option} --end {kept['id'][:SHORT_ID]}"
+        )
 
 
 def _full_id(wired: Wiring, beginning: str) -> str:
@@ -301,9 +310,7 @@ def _show_silences(found: dict[str, Any], format_: Format) -> None:
         print_json(found)
         return
     for each in found["silences"]:
-        what = ", ".join(
-            f"{name} {' '.join(each[name])}" for name in ("rules", "devices", "items") if each[name] != ["*"]
-        )
+        what = ", ".join(f"{name} {' '.join(each[name])}" for name in _PATTERNS if each[name] != ["*"])
         typer.echo(
             f"{each['id']}  until {each['ends_at'][:19].replace('T', ' ')}  {what or 'everything'}  "
             f"by {each['made_by']}  {each['comment']}".rstrip()

@@ -220,6 +220,32 @@ def test_what_cannot_be_meant_is_said_in_a_line(
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_message_names_what_to_acknowledge_and_the_list_says_why_nobody_was_told(alerted: Alerted) -> None:
+    alerted.hook.works = False
+    try:
+        alerted.read("app-9", level=50)
+
+        def stuck() -> bool:
+            done = alerted.installation.run("alerts", "list")
+            assert done.returncode == 0, done.stderr
+            return "channel hook does not take messages, and 1 wait for it" in done.stderr
+
+        wait_until("it is said that the channel is stuck", stuck)
+    finally:
+        alerted.hook.works = True
+    alerted.told("[warning] level: app-9")
+    body = next(body["message"] for _, body in alerted.hook.told if body["title"].endswith("app-9"))
+    named = body.rpartition("alert ")[2][:8]
+    wait_until("nothing is in doubt", lambda: alerted.installation.run("alerts", "list").stderr == "")
+    shown = alerted.installation.run("alerts", "list").stdout.splitlines()
+    assert shown[0].startswith(f"{named}  warning, firing since ")
+    assert shown[1] == "          level: app-9: 50, above 10"
+    done = alerted.installation.run("alerts", "ack", named)
+    assert done.stdout == "acknowledged: level app-9\n", done.stderr
+    alerted.read("app-9", level=1)
+    alerted.told("[resolved] level: app-9")
+
+
 def test_the_urls_of_channels_are_in_no_log(alerted: Alerted) -> None:
     logs = alerted.installation.directory / ".crossfade/logs"
     assert "json://" not in "".join(Path(log).read_text() for log in logs.glob("*.log"))

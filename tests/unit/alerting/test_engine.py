@@ -58,13 +58,15 @@ def test_a_breach_is_told_a_second_later_and_its_resolve_too() -> None:
     assert (message.title, message.resolved) == ("[resolved] cpu: web-1", True)
 
 
-def test_the_message_says_value_limit_and_severity() -> None:
+def test_the_message_says_value_limit_and_severity_and_what_to_acknowledge() -> None:
     alerts = engine(CPU)
     alerts.observe(cpu("web-1", 0, 95.5), at(0))
     (message,) = run(alerts, 0, 1)
+    (shown,) = alerts.overview(at(1))["alerts"]
     assert message.title == "[warning] cpu: web-1"
     assert message.body == (
-        "FIRING warning cpu web-1: system.cpu_usage is 95.5, above 90 (2026-11-26 12:00:00 UTC)"
+        "FIRING warning cpu web-1: system.cpu_usage is 95.5, above 90 "
+        f"(2026-11-26 12:00:00 UTC, alert {shown['id'][:8]})"
     )
 
 
