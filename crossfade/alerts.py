@@ -33,7 +33,7 @@ from alerting.rule_file import RuleFile
 from alerting.store import Store
 from crossfade import logs
 from crossfade.client import Client, Events
-from crossfade.errors import CrossfadeError, UsageError, first_of
+from crossfade.errors import CrossfadeError, UsageError, exit_status
 from crossfade.paths import DataDir, write_json
 from crossfade.settings import load_settings
 from crossfade.wiring import Wiring
@@ -276,18 +276,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What these two say of each attempt, the channel's state says once.
     logging.getLogger("apprise").propagate = False
     logging.getLogger("stamina").setLevel(logging.ERROR)
-    try:
+
+    def run() -> None:
         settings = load_settings()
         if given.flags is not None:
             settings = settings.model_copy(update={"flags": given.flags})
         asyncio.run(_run(given, Wiring(DataDir.of(given.data_dir), settings)))
-    except (*_OURS, ExceptionGroup) as raised:
-        error = first_of(raised, _OURS)
-        if error is None:
-            raise
-        sys.stderr.write(f"alerts: {error}\n")
-        return 1
-    return 0
+
+    return exit_status("alerts", run, _OURS)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from adapters.spool_file import SpoolCorrupt, SpoolError
 from adapters.told_events import ToldUnknown, last_told
 from collectors.bridge import Bridge, NotNow, Owner
 from crossfade import logs
-from crossfade.errors import CrossfadeError, UsageError, first_of
+from crossfade.errors import CrossfadeError, UsageError, exit_status
 from crossfade.foreign import foreign_server
 from crossfade.paths import DataDir, write_json
 from crossfade.settings import load_settings, plain_dsn
@@ -186,7 +186,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data-dir", type=Path, default=None, metavar="D")
     given = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
     logs.to_stderr(logging.INFO)
-    try:
+
+    def run() -> None:
         settings = load_settings()
         data = DataDir.of(given.data_dir or settings.data_dir)
         foreign = foreign_server(settings)
@@ -194,20 +195,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UsageError("CROSSFADE_LEGACY_URL is needed: the server to read")
         data.create()
         asyncio.run(_run(data, settings, foreign))
-    except _OURS as error:
-        return _told(error)
-    except BaseExceptionGroup as group:
-        ours, bugs = group.split(_OURS)
-        if ours is None or bugs is not None:
-            raise
-        return _told(first_of(ours, _OURS) or ours)
-    return 0
 
-
-def _told(error: BaseException) -> int:
-    """Say an error of ours in one line; return the exit status it stands for."""
-    sys.stderr.write(f"bridge: {error}\n")
-    return int(getattr(error, "exit_code", 1))
+    return exit_status("bridge", run, _OURS)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ from crossfade import logs
 from crossfade.checks_file import Checking, ChecksFile
 from crossfade.collect_status import Intake, report
 from crossfade.conditions import Conditions
-from crossfade.errors import CrossfadeError, first_of
+from crossfade.errors import CrossfadeError, exit_status
 from crossfade.paths import DataDir, write_json
 from crossfade.retention import Trims, parse_keep
 from legacy_ws.errors import LegacyError
@@ -357,23 +357,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the process; return its exit status: 0 after a stop, 1 with one line about what is wrong."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     logs.to_stderr(logging.INFO)
-    try:
+
+    def run() -> None:
         options.data.create()
         asyncio.run(_run(options))
-    except _OURS as error:
-        return _told(error)
-    except BaseExceptionGroup as group:
-        ours, bugs = group.split(_OURS)
-        if ours is None or bugs is not None:
-            raise
-        return _told(first_of(ours, _OURS) or ours)
-    return 0
 
-
-def _told(error: BaseException) -> int:
-    """Say an error of ours in one line; return the exit status it stands for."""
-    sys.stderr.write(f"collect: {error}\n")
-    return int(getattr(error, "exit_code", 1))
+    return exit_status("collect", run, _OURS)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -29,6 +31,22 @@ def first_of(error: BaseException, kinds: tuple[type[Exception], ...]) -> Except
         found = [first_of(inner, kinds) for inner in error.exceptions]
         return found[0] if all(found) else None
     return error if isinstance(error, kinds) else None
+
+
+def exit_status(name: str, run: Callable[[], object], kinds: tuple[type[Exception], ...]) -> int:
+    """Run a process of ours and return its exit status: 0 after a stop.
+
+    An error of one of some kinds is one line on standard error, and its own ``exit_code`` or 1; any other is raised.
+    """
+    try:
+        run()
+    except Exception as raised:
+        error = first_of(raised, kinds)
+        if error is None:
+            raise
+        sys.stderr.write(f"{name}: {error}\n")
+        return int(getattr(error, "exit_code", 1))
+    return 0
 
 
 class CrossfadeError(Exception):

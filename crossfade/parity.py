@@ -23,7 +23,7 @@ from adapters.errors import AdapterError
 from adapters.spool_readers import SpoolReaders
 from crossfade import logs
 from crossfade.client_views import client_views
-from crossfade.errors import CrossfadeError, first_of
+from crossfade.errors import CrossfadeError, exit_status
 from crossfade.paths import DataDir, read_json, write_json
 from crossfade.settings import load_settings
 from crossfade.wiring import Wiring
@@ -185,15 +185,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data-dir", type=Path, required=True, metavar="D")
     given = parser.parse_args(arguments)
     logs.to_stderr(logging.INFO)
-    try:
+
+    def run() -> None:
         asyncio.run(_run(Wiring(DataDir.of(given.data_dir), load_settings())))
-    except (*_OURS, ExceptionGroup) as raised:
-        error = first_of(raised, _OURS)
-        if error is None:
-            raise
-        sys.stderr.write(f"parity: {error}\n")
-        return 1
-    return 0
+
+    return exit_status("parity", run, _OURS)
 
 
 if __name__ == "__main__":
