@@ -157,8 +157,8 @@ async def delivered(running: Running, url: str) -> None:
             for row in await connection.fetch("select stream, epoch, seq from public.cf_stream_heads")
         }
         behind = [stream for stream in heads if stored.get(stream) != heads[stream]]
-        gone = not any(ours(name) for name in told["collectors"])
-        if (gone and not behind) or time.monotonic() - began > 120:
+        left = sum(ours(name) for name in told["collectors"])
+        if (not left and not behind) or time.monotonic() - began > 120:
             break
         await asyncio.sleep(1)
     holes = await connection.fetchval(
@@ -169,6 +169,8 @@ async def delivered(running: Running, url: str) -> None:
     legacy = httpx.get(
         known_addresses(running.data, Settings()).legacy.replace("ws:", "http:").replace("/ws", "/health")
     ).json()
+    if left:
+        print(f"{left} of the devices' collectors had not ended by then")
     print(
         f"streams: {len(heads)}, of which {len(behind)} are behind in the database and {holes} have a hole there; "
         f"the legacy server took {legacy.get('events_taken', '?')} events, after {time.monotonic() - began:.0f} s"
