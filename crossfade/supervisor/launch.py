@@ -11,6 +11,7 @@ import ctypes
 import os
 import pwd
 import sys
+import warnings  # noqa: F401 - os.execvp imports it, too late
 
 _PR_SET_PDEATHSIG = 1
 _CANNOT_RUN = 126

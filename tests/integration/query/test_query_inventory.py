@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -128,7 +129,10 @@ async def test_the_first_page_counts_what_is_there(
 ) -> None:
     before = await got(http, "/monitoring/dashboard")
     await publish(
-        told(f"{device}/system", 1, "metric_collected", {"cpu_usage": 99.5, "memory_usage": 10.0}),
+        replace(
+            told(f"{device}/system", 1, "metric_collected", {"cpu_usage": 99.5, "memory_usage": 10.0}),
+            occurred_at=datetime.now(UTC),  # what is older than a quarter of an hour says nothing of now
+        ),
         told(
             f"{device}/containers",
             1,
