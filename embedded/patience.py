@@ -33,8 +33,15 @@ _TOO_SLOW: Final = (
 
 
 def most_connections() -> int:
-    """Return how many connections one listener may have: half the files that this process may open."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    """Return how many connections one listener may have: half the files that this process may open, which are made more.
+
+    After a restart all clients come back at once, and who was accepted has not been heard yet: too few places would cost
+    some of them theirs. The usual soft limit, 1024, is for programs that use ``select``.
+    """
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files != resource.RLIM_INFINITY and files < 2 * _MOST:
+        files = 2 * _MOST if most == resource.RLIM_INFINITY else min(2 * _MOST, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
     return max(_LEAST, min(_MOST, files // 2)) if files != resource.RLIM_INFINITY else _MOST
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +24,7 @@ from embedded.connections import PatientHandler, bounded_wait, upgraded
 from embedded.patience import Bounds, Crowd
 from services.bodies import BoundedBodies
 
+ROOT = Path(__file__).parents[3]
 DEADLINE_SECONDS = 20
 LARGE = 8 << 20
 """More than the kernel takes for a peer that reads nothing."""
@@ -240,3 +244,24 @@ async def test_requests_in_one_piece_are_answered_in_their_order(serve: Serve) -
         writer.write((HEAD + b"\r\n") * 5 + HEAD + b"Connection: close\r\n\r\n")
         assert (await to_the_end(reader)).count(b"HTTP/1.1 200 ") == 6
         writer.close()
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "expected"), [(256, 1000, "500 1000"), (1024, 9000, "4096 8192"), (100, 100, "64 100")]
+)
+def test_there_is_room_for_as_many_as_the_hard_limit_of_files_allows(
+    soft: int, hard: int, expected: str
+) -> None:
+    program = (
+        "import resource; from embedded.patience import most_connections; "
+        "print(most_connections(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    limited = f'ulimit -Sn {soft} && ulimit -Hn {hard} && exec "$0" -c "$1"'
+    done = subprocess.run(
+        ["/bin/sh", "-c", limited, sys.executable, program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == expected
