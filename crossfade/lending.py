@@ -129,7 +129,7 @@ class RoleFeeds:
         reads_as = Role.VIEWER if self._wiring.settings.hosted else role
         feeds = self._feeds.get(reads_as)
         if feeds is None:
-            feeds = self._feeds[reads_as] = self._open(reads_as)
+            feeds = self._feeds[reads_as] = await self._open(reads_as)
         feeds.borrowers += 1
         try:
             async with feeds.lend(client_id) as router:
@@ -138,15 +138,24 @@ class RoleFeeds:
             feeds.borrowers -= 1
             if not feeds.borrowers:
                 del self._feeds[reads_as]
-                await asyncio.gather(*(service.close() for service in feeds.services.values()))
+                await _closed(feeds.services.values())
 
-    def _open(self, role: Role) -> _Feeds:
-        services = {
-            backend: SharedService(self._wiring.connect_backend(backend, role=role)) for backend in Backend
-        }
+    async def _open(self, role: Role) -> _Feeds:
+        """Return new feeds; waits only where it fails."""
+        services: dict[Backend, MonitoringService] = {}
+        try:
+            for backend in Backend:
+                services[backend] = SharedService(self._wiring.connect_backend(backend, role=role))
+        except BaseException:
+            await _closed(services.values())
+            raise
         routes = FlagRoutes(self._flags)
 
         def connect(lent: Mapping[Backend, MonitoringService], client_id: str, witness: Witness) -> Router:
             return self._wiring.router(lent, routes, client_id, pacer=self._pacer, witness=witness)
 
         return _Feeds(services, lender(services, connect, self._reports))
+
+
+async def _closed(services: Collection[MonitoringService]) -> None:
+    await asyncio.gather(*(service.close() for service in services))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -70,5 +71,7 @@ def _viewer() -> Viewer:
     """Return who looks. Without the cookie a tab is a viewer of its own for as long as it is open."""
     browser = identity.browser_of(st.context.cookies.get(identity.COOKIE))
     return identity.viewer_of(
-        browser or st.session_state.setdefault("browser", secrets.token_hex(16)), operator()
+        browser or st.session_state.setdefault("browser", secrets.token_hex(16)),
+        operator(),
+        datetime.now(UTC),
     )

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 
-from dashboard.actions import Operator
+from dashboard.session import Session
 from monitoring.flags.model import CLIENT_ID
 
 COOKIE = "_streamlit_xsrf"
@@ -28,12 +29,16 @@ class Viewer:
     role: str = LOOKS
 
 
-def viewer_of(browser: str, operator: Operator | None) -> Viewer:
-    """Return the viewer that somebody is; ``browser`` is any text that stays the same for theirs."""
-    if operator is not None and CLIENT_ID.match(operator.name):
-        return Viewer(operator.name, operator.role)
+def viewer_of(browser: str, session: Session | None, now: datetime) -> Viewer:
+    """Return the viewer that somebody is; ``browser`` is any text that stays the same for theirs.
+
+    Whose session has ended is still who they are, and reads as whoever has not signed in.
+    """
+    role = LOOKS if session is None or session.ended(now) else session.role
+    if session is not None and CLIENT_ID.match(session.name):
+        return Viewer(session.name, role)
     known = hashlib.blake2b(browser.encode(), digest_size=_ID_BYTES).hexdigest()
-    return Viewer(f"dashboard-{known}", LOOKS if operator is None else operator.role)
+    return Viewer(f"dashboard-{known}", role)
 
 
 def browser_of(cookie: str | None) -> str | None:

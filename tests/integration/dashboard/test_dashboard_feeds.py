@@ -8,13 +8,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 from adapters import client_reports, move_log
+from crossfade.errors import NotRunning
 from crossfade.lending import RoleFeeds
 from crossfade.paths import DataDir
 from crossfade.settings import Settings
@@ -46,25 +48,18 @@ class Counted(MemoryService):
         return super().subscribe(*given, **more)
 
 
+@dataclass(frozen=True, slots=True)
 class InMemory(Wiring):
-    """An installation whose backends are in memory."""
+    """An installation whose backends are in memory; what was made for which role, and what was opened on each."""
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(DataDir.of(root / ".crossfade"), Settings(flags=root / "flags.yaml"))
-        made: list[tuple[Role, MemoryService]] = []
-        opened: Counter[str] = Counter()
-        object.__setattr__(self, "_state", (made, opened))
-        self.data.client_reports.mkdir(parents=True)
+    made: list[tuple[Role, MemoryService]] = field(default_factory=list)
+    opened: Counter[str] = field(default_factory=Counter)
 
-    __slots__ = ("_state",)
-
-    @property
-    def made(self) -> list[tuple[Role, MemoryService]]:
-        return self._state[0]
-
-    @property
-    def opened(self) -> Counter[str]:
-        return self._state[1]
+    @classmethod
+    def at(cls, root: Path) -> Self:
+        made = cls(DataDir.of(root / ".crossfade"), Settings(flags=root / "flags.yaml"))
+        made.data.client_reports.mkdir(parents=True)
+        return made
 
     def connect_backend(
         self, backend: Backend, on_raw: Any = None, *, role: Role = Role.VIEWER
@@ -83,7 +78,7 @@ class Together:
     def __init__(self, root: Path) -> None:
         self.flags = root / "flags.yaml"
         self.route(0)
-        self.wiring = InMemory(root)
+        self.wiring = InMemory.at(root)
         feeds = RoleFeeds(self.wiring)
 
         @asynccontextmanager
@@ -188,3 +183,31 @@ def test_an_outage_is_every_viewers_and_ends(together: Together) -> None:
             together.do(lambda service=service, up=up: service.set_up(up))
         for hub in hubs:
             until(hub, lambda frame, up=up: (frame.connection.down_since is None) is up)
+
+
+def test_what_was_opened_is_closed_where_a_backend_cannot_be_had(tmp_path: Path) -> None:
+    closed: list[Backend] = []
+
+    class Closing(MemoryService):
+        async def close(self) -> None:
+            closed.append(self.backend)
+
+    class Half(InMemory):
+        def connect_backend(
+            self, backend: Backend, on_raw: Any = None, *, role: Role = Role.VIEWER
+        ) -> MonitoringService:
+            if closed or backend is not Backend.LEGACY:
+                raise NotRunning("there is no Supabase here")
+            return Closing(backend)
+
+    async def tried() -> None:
+        feeds = RoleFeeds(Half.at(tmp_path))
+        running = asyncio.ensure_future(feeds.run())
+        with pytest.raises(NotRunning):
+            async with feeds.connect("ann"):
+                pass
+        running.cancel()
+        await asyncio.wait({running})
+
+    asyncio.run(tried())
+    assert closed == [Backend.LEGACY]
