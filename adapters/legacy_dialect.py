@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from urllib.parse import urlsplit, urlunsplit
 
 from websockets.exceptions import (
@@ -55,6 +56,15 @@ def shown(url: str) -> str:
     """Return an address for people: without what may be a secret in it."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
+
+
+def is_here(url: str) -> bool:
+    """Tell whether the server is on this machine, by its address: what goes there crosses no network."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def explain(url: str, error: BaseException) -> Refused | Unreachable:

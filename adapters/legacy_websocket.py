@@ -12,7 +12,7 @@ from datetime import datetime
 
 import structlog
 
-from adapters.legacy_dialect import CONNECTION_ERRORS, Misbehaved, NotUnderstood, explain
+from adapters.legacy_dialect import CONNECTION_ERRORS, Misbehaved, NotUnderstood, explain, is_here
 from adapters.legacy_feed import LegacyFeed
 from adapters.peer import Connected, Peer, utc_now
 from legacy_ws.errors import MalformedMessage
@@ -33,7 +33,8 @@ class LegacyWebSocket(MonitoringService):
     """The legacy server at ``url`` (``ws://HOST:PORT/ws``).
 
     A peer that is silent for ``silence_seconds`` is given up. ``random`` (in [0, 1)) spreads the reconnects.
-    ``on_raw`` sees every event as it comes off the wire, before ordering; it must not wait.
+    ``on_raw`` sees every event as it comes off the wire, before ordering; it must not wait. Compression is offered to a server
+    on another machine, or as ``deflate`` says: on this one it saves nothing, and reading it costs each client.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class LegacyWebSocket(MonitoringService):
         open_seconds: float = 10.0,
         silence_seconds: float = 10.0,
         on_raw: Callable[[Event], None] | None = None,
+        deflate: bool | None = None,
         random: Callable[[], float] | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
@@ -52,7 +54,7 @@ class LegacyWebSocket(MonitoringService):
             silence_seconds=silence_seconds,
             random=random,
             now=now,
-            deflate=True,
+            deflate=not is_here(url) if deflate is None else deflate,
         )
         self._on_raw = on_raw
         self._feeds: dict[Subscription[Item], LegacyFeed] = {}

@@ -177,7 +177,7 @@ def viewer(
         return consolidated(f"ws://{place}/ws/metrics", seen, ready)
     services: dict[str, Callable[[], MonitoringService]] = {
         "our polling": lambda: HttpPolling(f"http://{place}", token),
-        "legacy": lambda: LegacyWebSocket(f"ws://{place}/ws"),
+        "legacy": lambda: LegacyWebSocket(f"ws://{place}/ws", deflate=True),
         "supabase": lambda: SupabaseRealtime(f"http://{place}", key, token),
     }
     return follow(services[kind](), seen, ready)

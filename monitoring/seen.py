@@ -11,16 +11,20 @@ A report is made every ten seconds and not at every event, so that what it says 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
 from hashlib import blake2b
+from struct import Struct
 from typing import Any
 
-from monitoring.events import BEGINNING, Event, Position, StreamId, format_time
+from monitoring.events import BEGINNING, Event, Position, StreamId
 from monitoring.fingerprint import canonical_json
 from monitoring.newest import OfNewest
 from monitoring.service import Gap, Item
 from monitoring.topics import Topic
 
 MASK = (1 << 64) - 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MOMENT = Struct(">qI16s")
 MAX_STREAMS = 2_000
 """Of more streams nothing is reported, but that there are more."""
 _REMEMBERED = 512
@@ -30,9 +34,12 @@ Digest = Callable[[Event], int]
 
 def digest_of(event: Event) -> int:
     """Return 64 bits of all that an event says and of its place; the order of keys does not count, nor 12 for 12.0."""
-    made = blake2b(canonical_json(event.payload), digest_size=8)
-    place = f"\0{event.stream}\0{event.epoch}\0{event.seq}\0{event.id}\0{event.kind}\0{format_time(event.occurred_at)}"
-    made.update(place.encode())
+    # Made for every event of every client: bytes cost a third of what text does.
+    since = event.occurred_at - _EPOCH
+    seconds = since.days * 86_400 + since.seconds
+    moment = _MOMENT.pack(seconds, since.microseconds, event.id.bytes)
+    place = "\0".join((event.stream, event.kind, str(event.epoch), str(event.seq), "")).encode()
+    made = blake2b(b"".join((place, moment, canonical_json(event.payload))), digest_size=8)
     return int.from_bytes(made.digest())
 
 
