@@ -5,6 +5,7 @@ A change by an editor has no author but the file's owner: whoever watches the fi
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import logging
 import os
@@ -37,13 +38,21 @@ def record(path: Path, file: Path, changes: Sequence[str], why: str, who: str | 
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            line = orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
-            os.write(descriptor, line if _whole(descriptor) else b"\n" + line)
+            _append(descriptor, orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
     except OSError as error:
         _log.warning("the change of %s is not recorded: %s: %s", file, path, error.strerror or error)
+
+
+def _append(descriptor: int, line: bytes) -> None:
+    """Write one line alone: while another program writes, the file's size passes through the middle of its line."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        os.write(descriptor, line if _whole(descriptor) else b"\n" + line)
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _whole(descriptor: int) -> bool:

@@ -70,7 +70,7 @@ def test_a_change_that_cannot_be_recorded_is_said_and_holds_up_nobody(
 def test_programs_that_write_at_once_keep_every_line_whole(path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from adapters import flag_audit\n"
-        "for n in range(50): flag_audit.record(Path(sys.argv[1]), Path('f'), ['x' * 500], f'{sys.argv[2]} {n}')\n"
+        "for n in range(200): flag_audit.record(Path(sys.argv[1]), Path('f'), ['x' * 500], f'{sys.argv[2]} {n}')\n"
     )
     writers = [
         subprocess.Popen([sys.executable, "-c", program, str(path), name], cwd=ROOT, env=os.environ)
@@ -78,4 +78,4 @@ def test_programs_that_write_at_once_keep_every_line_whole(path: Path) -> None:
     ]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]
     whys = [json.loads(line)["why"] for line in path.read_text().splitlines()]
-    assert sorted(whys) == sorted(f"{name} {n}" for name in "abc" for n in range(50))
+    assert sorted(whys) == sorted(f"{name} {n}" for name in "abc" for n in range(200))
