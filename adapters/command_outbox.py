@@ -6,6 +6,7 @@ least once by us; its id is the outbox's, by which the spool tells a repetition.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -32,12 +33,16 @@ class CommandOutbox:
         """Work until cancelled, over whatever happens to the database."""
         listening = Listening(
             self._database_url,
-            "cf_commands",
+            ["cf_commands"],
             _LOOK_SECONDS,
             name="crossfade-control-outbox",
             trouble="what happens to commands is not told for now",
         )
-        await listening.run(self._work)
+        await listening.run(self._session)
+
+    async def _session(self, connection: Any, calls: AsyncIterator[None]) -> None:
+        async for _ in calls:
+            await self._work(connection)
 
     async def _work(self, connection: Any) -> None:
         if not await connection.fetchval("select pg_try_advisory_lock($1)", _LOCK):

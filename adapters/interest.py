@@ -6,23 +6,17 @@ Each kind of interest is a part of its own: container logs (`adapters.log_broadc
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol
 
 import asyncpg
 
-from adapters.backoff import Backoff
 from adapters.database_url import asyncpg_url
+from adapters.listening import Listening
 from monitoring.interest import DeviceNames
-
-log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 5.0
 """How often the rows are read without being called: a pooler in between passes no notifications on, and rows expire."""
-_CONNECT_SECONDS = 10.0
-_FAILURES = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 _DEVICES = "select distinct device from public.cf_device_interest where expires_at > clock_timestamp()"
 
 
@@ -65,60 +59,32 @@ class InterestListener:
 
     def __init__(self, database_url: str, parts: Sequence[InterestPart]) -> None:
         """Raises InvalidDatabaseUrl."""
-        self._url = asyncpg_url(database_url)
         self._parts = parts
-        self._backoff = Backoff(cap=10.0)
-        self._said = ""
+        self._listening = Listening(
+            asyncpg_url(database_url),
+            [part.channel for part in parts],
+            _LOOK_SECONDS,
+            name="crossfade interest",
+            trouble="what viewers on Supabase want is not known for now",
+        )
 
     async def run(self) -> None:
-        """Look for as long as the task lives; a database that is away is said once, and tried again."""
-        own = asyncio.current_task()
-        while True:
-            try:
-                # A task of its own, cancelled and awaited with this one: see LegacyLink.run.
-                await asyncio.create_task(self._session())
-            except* _FAILURES as errors:
-                self._failed(errors)
-            if own is not None and own.cancelling():
-                raise asyncio.CancelledError
-            await asyncio.sleep(self._backoff.next())
+        """Look for as long as the task lives, over whatever happens to the database."""
+        await self._listening.run(self._session)
 
-    def _failed(self, errors: BaseExceptionGroup[BaseException]) -> None:
-        error: BaseException = errors
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if reason != self._said:  # a database that stays away is said once
-            log.warning("interest of viewers on Supabase: %s; trying again", reason)
-        self._said = reason
+    async def _session(self, connection: asyncpg.Connection[Any], calls: AsyncIterator[None]) -> None:
+        # A task of its own, cancelled and awaited with this one: see LegacyLink.run.
+        await asyncio.create_task(self._look(Asking(connection), calls))
 
-    async def _session(self) -> None:
-        connection = await asyncpg.connect(
-            self._url,
-            timeout=_CONNECT_SECONDS,
-            command_timeout=_CONNECT_SECONDS,
-            statement_cache_size=0,  # see PostgresWriter
-            server_settings={"application_name": "crossfade interest"},
-        )
-        asking, called = Asking(connection), asyncio.Event()
+    async def _look(self, asking: Asking, calls: AsyncIterator[None]) -> None:
         try:
-            for part in self._parts:
-                await connection.add_listener(part.channel, lambda *_: called.set())
-            connection.add_termination_listener(lambda _: called.set())
             async with asyncio.TaskGroup() as group:
-                while True:
-                    called.clear()
+                async for _ in calls:
                     for part in self._parts:
                         await part.look(asking, group)
-                    self._said = ""
-                    self._backoff.reset()
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(_LOOK_SECONDS):
-                            await called.wait()
         finally:
             for part in self._parts:
                 part.cut()
-            connection.terminate()
 
 
 class WatchedDevices(InterestPart):

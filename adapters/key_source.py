@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -31,12 +31,16 @@ class KeySource:
         """Work until cancelled, over whatever happens to the database: meanwhile the keys are as they were."""
         listening = Listening(
             self.database_url,
-            "cf_keys",
+            ["cf_keys"],
             _LOOK_SECONDS,
             name="crossfade-keys",
             trouble="the keys cannot be read for now, and stay as they were",
         )
-        await listening.run(self._work)
+        await listening.run(self._session)
+
+    async def _session(self, connection: Any, calls: AsyncIterator[None]) -> None:
+        async for _ in calls:
+            await self._work(connection)
 
     async def _work(self, connection: Any) -> None:
         self.hold([tuple(row) for row in await connection.fetch(_SQL)])

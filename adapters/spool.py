@@ -13,7 +13,6 @@ about four (2 kB each, with the disk flush), so a thread of its own would buy no
 from __future__ import annotations
 
 import asyncio
-import secrets
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,12 +20,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from uuid import UUID
 
-import orjson
-
 from adapters.outbox import Outbox, PathName
+from adapters.spool_drafts import MAX_EVENT_BYTES, check_kind, encode, identify
 from adapters.spool_file import (
     SpoolCorrupt,
     SpoolError,
@@ -35,27 +33,15 @@ from adapters.spool_file import (
     StreamNotOpen,
     WriteLock,
     explain,
-    open_for_reading,
     open_for_writing,
     owner_of,
 )
+from adapters.spool_reader import read_events
 from monitoring.cursor import Cursor
 from monitoring.errors import InvalidEvent
-from monitoring.events import Draft, Event, Kind, Position, StreamId, from_json, stream_opened, to_json, uuid7
+from monitoring.events import Draft, Event, Position, StreamId, stream_opened
 
 PATHS: tuple[PathName, ...] = ("supabase", "legacy")
-
-MAX_EVENT_BYTES = 500_000
-"""JSON of a larger event is refused: Realtime pushes no row of more than 1 MiB (its reference, "Large"), of JSON that
-PostgreSQL has spaced out, and the legacy server takes no longer message."""
-
-_RESERVED = frozenset({Kind.STREAM_OPENED, Kind.TOMBSTONE})
-"""Kinds that only the spool and the writer make."""
-
-_KIND_CHARACTERS = 128
-
-_READ_BYTES = 4_000_000
-"""A read ends after so much JSON, at least one event: what goes out as one transaction or frame stays bounded."""
 
 _DELETE_ROWS = 5_000
 """Rows deleted with one acknowledgement, so that switching a path off does not stop the process for a second."""
@@ -250,10 +236,7 @@ class Spool(Outbox):
     def _admit(self, draft: Draft) -> None:
         if not self.is_open(draft.stream):
             raise StreamNotOpen(draft.stream, self._why_closed(draft.stream))
-        if draft.kind in _RESERVED:
-            raise InvalidEvent(f"kind {draft.kind} is made by Crossfade alone; choose another name")
-        if len(str(draft.kind)) > _KIND_CHARACTERS:
-            raise InvalidEvent(f"kind {str(draft.kind)[:20]}... has more than {_KIND_CHARACTERS} characters")
+        check_kind(draft.kind)
 
     def _why_closed(self, stream: StreamId) -> str:
         if stream in self._lost:
@@ -288,9 +271,9 @@ class Spool(Outbox):
             for draft in drafts:
                 epoch, seq = heads.get(draft.stream) or self._positions[draft.stream]
                 heads[draft.stream] = Position(epoch, seq + 1)
-                event = _identify(draft, heads[draft.stream])
+                event = identify(draft, heads[draft.stream])
                 events.append(event)
-                bodies.append((_encode(event, self._max_event_bytes),))
+                bodies.append((encode(event, self._max_event_bytes),))
         except InvalidEvent:
             self.refused[InvalidEvent.__name__] += len(drafts)
             raise
@@ -330,7 +313,7 @@ class Spool(Outbox):
 
         Fewer come when there are no more, or when they are large. Position 0 begins at the oldest retained event.
         """
-        return _read(self._path, self._db, after, limit, None)
+        return read_events(self._path, self._db, after, limit, None)
 
     def acknowledge(self, path: PathName, position: int) -> None:
         """Note that everything up to a position has arrived; never moves backwards.
@@ -449,96 +432,3 @@ class Spool(Outbox):
         if isinstance(ours, SpoolCorrupt):
             raise ours from error
         self.refused["housekeeping"] += 1
-
-
-class SpoolReader:
-    """A read-only view for another process; each call sees the newest committed state, whatever the writer does."""
-
-    def __init__(self, path: Path) -> None:
-        """Open the file; raises SpoolCorrupt, or SpoolUnwritable when it is not there or may not be read."""
-        self._path = path
-        self._db = open_for_reading(path)
-        self.owner = owner_of(self._db)
-
-    def heads(self) -> Cursor:
-        """Return the last event of every stream."""
-        rows = self._rows("select stream, epoch, seq from streams")
-        return Cursor({StreamId(stream): Position(epoch, seq) for stream, epoch, seq in rows})
-
-    def position(self) -> int:
-        """Return the position of the newest event; 0 before the first."""
-        rows = self._rows("select seq from sqlite_sequence where name = 'events'")
-        return int(rows[0][0]) if rows else 0
-
-    def acknowledged(self) -> dict[str, int]:
-        """Return up to where each path has acknowledged."""
-        return dict(self._rows("select path, acknowledged from paths"))
-
-    def read(self, after: int, limit: int, upto: int | None = None) -> list[tuple[int, Event]]:
-        """Return at most ``limit`` retained events with ``after`` < position <= ``upto``, in order."""
-        return _read(self._path, self._db, after, limit, upto)
-
-    def close(self) -> None:
-        """Close the view; safe to call twice."""
-        self._db.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _rows(self, sql: str) -> list[Any]:
-        try:
-            return self._db.execute(sql).fetchall()
-        except sqlite3.Error as error:
-            raise explain(self._path, error) from error
-
-
-def _identify(draft: Draft, position: Position) -> Event:
-    if draft.occurred_at.tzinfo is None:
-        raise InvalidEvent(
-            f"occurred_at {draft.occurred_at} of {draft.kind} on {draft.stream} has no time zone"
-        )
-    identity = draft.id or uuid7(int(draft.occurred_at.timestamp() * 1000), secrets.randbits(74))
-    return Event(
-        identity, draft.stream, position.epoch, position.seq, draft.kind, draft.occurred_at, draft.payload
-    )
-
-
-def _encode(event: Event, max_bytes: int) -> bytes:
-    try:
-        wire = to_json(event)
-        from_json(wire)  # what cannot be read again must not get in: it would stop both paths
-        # Encoded with room for what is put around it on either path: JSON that is nested deeper cannot be written there.
-        body = orjson.dumps([[[[[[[[wire]]]]]]]])[8:-8]
-    except (TypeError, OverflowError) as error:  # what JSON cannot say; a time in a year that UTC has not
-        raise InvalidEvent(f"{event.kind} on {event.stream} cannot be written as JSON: {error}") from error
-    if len(body) > max_bytes:
-        raise InvalidEvent(
-            f"{event.kind} on {event.stream} has {len(body)} bytes of JSON, at most {max_bytes} can be pushed"
-        )
-    return body
-
-
-def _read(
-    path: Path, connection: sqlite3.Connection, after: int, limit: int, upto: int | None
-) -> list[tuple[int, Event]]:
-    found: list[tuple[int, Event]] = []
-    size = 0
-    try:
-        rows = connection.execute(
-            "select position, body from events where position > ? and position <= ? order by position limit ?",
-            (after, upto if upto is not None else 2**62, limit),
-        )
-        for position, body in rows:
-            size += len(body)
-            if found and size > _READ_BYTES:
-                break
-            found.append((position, from_json(orjson.loads(body))))
-        rows.close()
-    except sqlite3.Error as error:
-        raise explain(path, error) from error
-    return found

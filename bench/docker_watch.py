@@ -24,8 +24,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import docker
+from docker_ground import CONTAINERS, TALKER, Ground, ground, median, run
 
-from bench.docker_ground import CONTAINERS, TALKER, Ground, ground, median, run
 from collectors.docker import DockerCollector
 from collectors.docker_connection import from_environment
 from monitoring.events import Draft, Kind

@@ -19,8 +19,9 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Self
 
@@ -56,15 +57,18 @@ PAUSE_SECONDS = 0.05
 class Load:
     """Asks every service and pushes, each in a thread of its own, until it is stopped."""
 
-    def __init__(self, ports: dict[str, int], token: str) -> None:
+    def __init__(
+        self, ports: dict[str, int], token: str, paths: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
         self.ports = ports
+        self.paths = paths or {part: (path,) for part, path in ASKED.items()}
         self.asked: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.unhandled: Counter[str] = Counter()
         self.kept: list[str] = []
         self._token = token
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(part,)) for part in ASKED]
+        self._threads = [threading.Thread(target=self._ask, args=(part,)) for part in self.paths]
         self._threads.append(threading.Thread(target=self._push))
 
     def __enter__(self) -> Self:
@@ -78,11 +82,16 @@ class Load:
             thread.join()
 
     def _ask(self, part: str) -> None:
-        with httpx.Client(base_url=f"http://127.0.0.1:{self.ports[part]}", timeout=10) as http:
-            while not self._stop.wait(PAUSE_SECONDS):
+        headers = {"Authorization": f"Bearer {self._token}"}
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{self.ports[part]}", headers=headers, timeout=10
+        ) as http:
+            for path in cycle(self.paths[part]):
+                if self._stop.wait(PAUSE_SECONDS):
+                    return
                 self.asked[part] += 1
                 try:
-                    status = http.get(ASKED[part]).status_code
+                    status = http.get(path).status_code
                 except httpx.TransportError:
                     self.failed[part] += 1
                 else:

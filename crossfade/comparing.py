@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import ruamel.yaml
 from ruamel.yaml.error import YAMLError
 
-from adapters.spool_readers import SpoolReaders
+from adapters.spool_reader import SpoolReaders
 from crossfade.client_views import client_views
 from crossfade.errors import UsageError
 from monitoring.service import PUSHING, Backend

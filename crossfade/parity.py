@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from adapters.errors import AdapterError
-from adapters.spool_readers import SpoolReaders
+from adapters.spool_reader import SpoolReaders
 from crossfade import logs
 from crossfade.client_views import client_views
 from crossfade.errors import CrossfadeError, exit_status

@@ -17,7 +17,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from adapters.spool import Spool, SpoolReader
+from adapters.spool import Spool
+from adapters.spool_reader import SpoolReader
 from monitoring.events import StreamId
 
 SYSTEM = StreamId("web-1/system")

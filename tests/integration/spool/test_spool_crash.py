@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from adapters.spool import Spool, SpoolReader
+from adapters.spool import Spool
 from adapters.spool_file import SpoolInUse
+from adapters.spool_reader import SpoolReader
 from monitoring.events import Kind, StreamId
 
 SYSTEM = StreamId("web-1/system")

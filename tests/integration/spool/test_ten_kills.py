@@ -15,7 +15,8 @@ import asyncpg
 import pytest
 
 from adapters.legacy_websocket import LegacyWebSocket
-from adapters.spool import Spool, SpoolReader
+from adapters.spool import Spool
+from adapters.spool_reader import SpoolReader
 from adapters.supabase_realtime import SupabaseRealtime
 from crossfade.verify import DeliveryCheck
 from legacy_ws.server import LegacyServer

@@ -14,7 +14,8 @@ import pytest
 import websockets
 
 from adapters.legacy_websocket import LegacyWebSocket
-from adapters.spool import Spool, SpoolReader
+from adapters.spool import Spool
+from adapters.spool_reader import SpoolReader
 from adapters.supabase_realtime import SupabaseRealtime
 from legacy_ws.server import LegacyServer
 from monitoring.events import Draft, StreamId, stream_id, to_json

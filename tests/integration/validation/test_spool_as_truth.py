@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from adapters.spool import Spool, SpoolReader
+from adapters.spool import Spool
+from adapters.spool_reader import SpoolReader
 from monitoring.cursor import Cursor
 from monitoring.events import Draft, stream_id
 from monitoring.service import Backend, Capabilities, Health, Item, Snapshot, Status

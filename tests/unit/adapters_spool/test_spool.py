@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adapters.spool import MAX_EVENT_BYTES, PATHS, Spool, SpoolReader
+from adapters.spool import PATHS, Spool
+from adapters.spool_drafts import MAX_EVENT_BYTES
 from adapters.spool_file import (
     SpoolCorrupt,
     SpoolFull,
@@ -21,6 +22,7 @@ from adapters.spool_file import (
     StaleEpoch,
     StreamNotOpen,
 )
+from adapters.spool_reader import SpoolReader
 from legacy_ws.protocol import dashboard, link
 from monitoring.errors import InvalidEvent
 from monitoring.events import Draft, Kind, Position, StreamId, to_json

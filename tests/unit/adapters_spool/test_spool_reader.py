@@ -8,7 +8,7 @@ import pytest
 
 from adapters.spool import Spool
 from adapters.spool_file import SpoolError
-from adapters.spool_readers import SpoolReaders
+from adapters.spool_reader import SpoolReaders
 from monitoring.cursor import Cursor
 from monitoring.events import Draft, Position, StreamId
 
