@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
+from tests.benches import measured
 
 
 async def outcomes(path: Path, program: str, *options: str) -> list[dict[str, object]]:
     """Run a measurement and return its lines; it fails by itself when an event was lost or came twice."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, ROOT / "bench" / program, *options, "--json", str(path)),
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(180):
-            output, errors = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            await process.wait()
-    assert process.returncode == 0, (output + errors).decode()
+    await measured(program, *options, "--json", path)
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
