@@ -192,8 +192,10 @@ def main() -> None:
             query = QueryProcess(postgres.data_dir, postgres.dsn("authenticator"), flags)
             token = load_or_create(postgres.data_dir / "supabase").service_role_key
             devices = given.devices if given.samples else 0
-            asyncio.run(table(query, token, given.rate, given.seconds, devices))
-            query.stop()
+            try:
+                asyncio.run(table(query, token, given.rate, given.seconds, devices))
+            finally:
+                query.stop()
         finally:
             postgres.stop()
             postgres.remove()
