@@ -30,7 +30,8 @@ ASKED = {
         *_HEALTH, "/monitoring/dashboard", "/api/data", "/api/devices", "/api/containers", "/api/alerts",
         "/api/events?topic=devices.*&limit=100", "/api/snapshot?topic=devices.*", "/api/heads?topic=devices.*",
     ),
-    "analytics": (*_HEALTH, "/api/analytics/rates", "/api/analytics/availability", "/api/analytics/top"),
+    "analytics": (*_HEALTH, "/api/analytics/events", "/api/analytics/availability?device=HOST",
+        "/api/analytics/percentiles?stream=HOST/system&field=cpu_usage", "/api/analytics/top?field=cpu_usage"),
     "control": _HEALTH,
     "dashboard": ("/_stcore/health", "/"),
     "legacy": ("/health", "/metrics"),
@@ -60,16 +61,13 @@ def measure(made: Installation, seconds: float) -> bool:
     state = json.loads((made.directory / ".crossfade/run/state.json").read_text())["addresses"]
     addresses = {part: state[f"port_{ {'realtime': 'supabase'}.get(part, part) }"] for part in ASKED}
     token = made.run("token", "bench", "--role", "operator").stdout.split()[-1]
-    for part, paths in ASKED.items():
-        for path in paths:
-            url = f"http://127.0.0.1:{addresses[part]}{path}"
-            httpx.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=10).raise_for_status()
+    asked = checked(addresses, token)
     watcher = watch(made)
     assert made.process is not None
     family = psutil.Process(made.process.pid)
     began = time.monotonic()
     print(f"{'minutes':>8} {'MB (PSS)':>9} {'processes':>10} {'requests':>9} {'failed':>7} {'pushed':>7}")
-    with Load(addresses, token, ASKED) as load:
+    with Load(addresses, token, asked) as load:
         looked = 0.0
         while (passed := time.monotonic() - began) < seconds:
             if passed >= looked:
@@ -87,6 +85,23 @@ def measure(made: Installation, seconds: float) -> bool:
     print("watcher:", " ".join(said.split())[-200:])
     failed = sum(load.failed.values())
     return memory < LIMIT_MB and not failed and watcher.returncode == 0
+
+
+def checked(ports: dict[str, int], token: str) -> dict[str, list[str]]:
+    """Return what is asked of each part, of this host; raises unless each is answered."""
+    headers = {"Authorization": f"Bearer {token}"}
+
+    def get(part: str, path: str) -> httpx.Response:
+        return httpx.get(
+            f"http://127.0.0.1:{ports[part]}{path}", headers=headers, timeout=10
+        ).raise_for_status()
+
+    host = get("query", "/api/devices").json()["devices"][0]["device"]
+    asked = {part: [path.replace("HOST", host) for path in paths] for part, paths in ASKED.items()}
+    for part, paths in asked.items():
+        for path in paths:
+            get(part, path)
+    return asked
 
 
 def row(passed: float, family: psutil.Process, load: Load) -> str:
