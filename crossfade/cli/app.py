@@ -45,9 +45,18 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"crossfade {_version()}")
+        raise typer.Exit
+
+
 @app.callback()
 def _common(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    asked_version: Annotated[  # noqa: ARG001 - its callback prints
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
     if debug:
         os.environ["CROSSFADE_DEBUG"] = "1"
@@ -109,7 +118,9 @@ def register(arguments: Sequence[str]) -> None:
     Together the commands import every driver we have, which takes seconds on a busy machine.
     """
     first = next((argument for argument in arguments if not argument.startswith("-")), "")
-    for name in [first] if first in _MODULES else [] if first == "version" else list(_MODULES):
+    if first == "version" or (not first and "--version" in arguments):
+        return
+    for name in [first] if first in _MODULES else list(_MODULES):
         module = importlib.import_module(f"crossfade.cli.{_MODULES[name]}")
         if hasattr(module, "app"):
             app.add_typer(module.app, name=name)
