@@ -34,7 +34,7 @@ from legacy_ws.protocol.dialect import (
     Telling,
 )
 from legacy_ws.protocol.link import LinkFigures
-from legacy_ws.ring import Replay, Ring, Taken
+from legacy_ws.ring import MAX_BYTES, MAX_EVENTS, Replay, Ring, Taken
 from monitoring.cursor import Cursor
 from monitoring.events import Event
 from monitoring.interest import Watchers
@@ -148,7 +148,8 @@ class Hub:
         dialects: Iterable[Dialect],
         *,
         now: Callable[[], datetime],
-        max_events: int = 20_000,
+        max_events: int = MAX_EVENTS,
+        max_bytes: int = MAX_BYTES,
         max_queue: int = 1_000,
         clock_started: datetime,
         await_history: bool = False,
@@ -157,7 +158,7 @@ class Hub:
         self._now = now
         self._shared = shared or Arrivals(now, most=1)
         self._max_queue = max_queue
-        self.ring: Ring[Arrival] = Ring(max_events)
+        self.ring: Ring[Arrival] = Ring(max_events, max_bytes)
         self.measured = stats.Measurements(clock_started)
         self.links = 0
         """Links connected now."""
@@ -311,7 +312,7 @@ class Hub:
             # the link, which would bring it again.
             traffic.rejected_events += 1
             return False
-        self.ring.take(event, arrival)
+        self.ring.take(event, arrival, size)
         self.measured.saw(event, size)
         if history:
             traffic.events_restored += 1
@@ -399,6 +400,7 @@ class Hub:
             links=self.links,
             streams=len(self.ring.streams),
             retained_events=len(self.ring),
+            retained_bytes=self.ring.size,
             evicted_events=self.ring.evicted,
             filled=self._filled,
             waiting_messages=sum(waiting),

@@ -35,6 +35,7 @@ _GAUGES = {
     "filled": "Whether the link has brought its history: 1 or 0.",
     "streams": "Streams that are known.",
     "retained_events": "Events kept for replay.",
+    "retained_bytes": "Bytes of their payloads, as JSON.",
     "waiting_messages": "Messages that wait to be written, over all clients.",
     "longest_queue": "Messages that wait for the client that is furthest behind.",
     "messages_per_second": "Messages sent a second, mean of the last minute.",

@@ -16,6 +16,7 @@ import uvloop
 from legacy_ws.errors import LegacyError
 from legacy_ws.mounts import parse_mounts
 from legacy_ws.protocol.catalogue import catalogue
+from legacy_ws.ring import MAX_BYTES, MAX_EVENTS
 from legacy_ws.server import LegacyServer
 from legacy_ws.token_file import read_token
 
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None, *, configure_logs: Callable[[], None
             max_clients=options.max_clients,
             export_dir=options.export_dir,
             max_events=options.max_events,
+            max_bytes=options.max_bytes,
             max_queue=options.max_queue,
             fill_seconds=options.fill_seconds,
             links=options.links,
@@ -125,7 +127,13 @@ def _parser() -> argparse.ArgumentParser:
         help="origin of web pages that may connect besides this machine's, https://HOST[:PORT], or null for files; repeatable",
     )
     parser.add_argument(
-        "--max-events", type=int, default=20_000, help="events kept for replay (default %(default)s)"
+        "--max-events", type=int, default=MAX_EVENTS, help="events kept for replay (default %(default)s)"
+    )
+    parser.add_argument(
+        "--max-bytes",
+        type=int,
+        default=MAX_BYTES,
+        help="bytes of their payloads as JSON; memory takes about five times as much (default %(default)s)",
     )
     parser.add_argument(
         "--max-queue", type=int, default=1_000, help="messages one client may be behind (default %(default)s)"

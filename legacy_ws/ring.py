@@ -22,6 +22,10 @@ from monitoring.topics import Topic, selects
 M = TypeVar("M")
 """What an event is kept as, for whoever replays it."""
 
+MAX_EVENTS = 20_000
+MAX_BYTES = 32_000_000
+"""Of payloads as JSON. As Python has them they take about five times as much."""
+
 _KINDS_KEPT = 64
 """Kinds per stream whose latest event is kept; a peer that invents kinds cannot grow the server."""
 
@@ -41,6 +45,8 @@ class Retained(Generic[M]):
 
     event: Event
     message: M
+    size: int = 0
+    """Bytes of its payload's JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +71,19 @@ class _Stream(Generic[M]):
 class Ring(Generic[M]):
     """At most ``max_events`` superseded events over all streams, and always the newest of each. Not thread-safe.
 
-    When it is full the event that came first goes, whatever its stream.
+    Together they have at most ``max_bytes``, as told to ``take``; only the newest of each stream may go beyond that. When it is
+    full the event that came first goes, whatever its stream.
     """
 
-    def __init__(self, max_events: int = 20_000) -> None:
+    def __init__(self, max_events: int = MAX_EVENTS, max_bytes: int = MAX_BYTES) -> None:
         self._streams: dict[StreamId, _Stream[M]] = {}
         self._superseded: deque[StreamId] = (
             deque()
         )  # one entry for each event that has a newer one in its stream
         self._max_events = max_events
+        self._max_bytes = max_bytes
+        self.size = 0
+        """Bytes of all that is kept."""
         self.evicted = 0
         """Events dropped because the ring was full."""
 
@@ -93,19 +103,20 @@ class Ring(Generic[M]):
             return Taken.NEW
         return Taken.STALE if event.epoch < head.epoch else Taken.DUPLICATE
 
-    def take(self, event: Event, message: M) -> None:
-        """Keep a new event; the caller has asked ``judge``."""
+    def take(self, event: Event, message: M, size: int = 0) -> None:
+        """Keep a new event, whose payload has so many bytes; the caller has asked ``judge``."""
         stream = self._streams.setdefault(event.stream, _Stream())
         if stream.events:
             self._superseded.append(event.stream)
-        stream.events.append(Retained(event, message))
+        stream.events.append(Retained(event, message, size))
+        self.size += size
         stream.head = event.position
         stream.latest.pop(event.kind, None)  # the dict's order is that of the last change
         stream.latest[event.kind] = event
         if len(stream.latest) > _KINDS_KEPT:
             del stream.latest[next(iter(stream.latest))]
-        while len(self._superseded) > self._max_events:
-            self._streams[self._superseded.popleft()].events.popleft()
+        while len(self._superseded) > self._max_events or (self._superseded and self.size > self._max_bytes):
+            self.size -= self._streams[self._superseded.popleft()].events.popleft().size
             self.evicted += 1
 
     def adopt(self, heads: Mapping[StreamId, Position]) -> None:

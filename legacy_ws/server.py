@@ -42,6 +42,7 @@ from legacy_ws.protocol import link
 from legacy_ws.protocol.catalogue import catalogue
 from legacy_ws.protocol.dialect import AskExport, AskLogs, EndLogs
 from legacy_ws.protocol.link_logs import LogFailed, LogLines, OfferLogs
+from legacy_ws.ring import MAX_BYTES, MAX_EVENTS
 from monitoring.logs import LogSource
 
 log = structlog.get_logger("legacy_ws")
@@ -55,8 +56,8 @@ class LegacyServer:
     """The legacy monitoring server. Use as ``async with``; ``port`` is the bound one when 0 was asked for.
 
     Every dialect is served on ``port`` under its own path, and wherever ``mounts`` puts it besides. ``token`` is the secret
-    of ``/link``, ``stream_token`` that of dialects that want one. At most ``max_events`` are retained for replay, and
-    ``max_queue`` messages wait for one client. For ``fill_seconds`` after the start requests for history wait for so many
+    of ``/link``, ``stream_token`` that of dialects that want one. At most ``max_events`` are retained for replay, with
+    payloads of ``max_bytes`` as JSON, and ``max_queue`` messages wait for one client. For ``fill_seconds`` after the start requests for history wait for so many
     ``links`` (of collectors, of what applications push, of alerts) to bring it; "from now on", answered before that, would
     soon mean "from the beginning". Web pages may connect from this machine, from the server's own address, and from the
     ``origins`` (``https://host[:port]``, or ``null`` for files); programs send no Origin. A peer that is silent for
@@ -74,7 +75,8 @@ class LegacyServer:
         mounts: Sequence[Mount] = (),
         stream_token: str | None = None,
         container_prefix: str = "",
-        max_events: int = 20_000,
+        max_events: int = MAX_EVENTS,
+        max_bytes: int = MAX_BYTES,
         max_queue: int = 1_000,
         max_clients: int = 10_000,
         fill_seconds: float = 0.0,
@@ -90,6 +92,7 @@ class LegacyServer:
             [make() for make in catalogue(container_prefix).values()],
             now=now,
             max_events=max_events,
+            max_bytes=max_bytes,
             max_queue=max_queue,
             clock_started=now(),
             await_history=fill_seconds > 0,

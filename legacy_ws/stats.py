@@ -116,6 +116,7 @@ class Gauges:
     links: int
     streams: int
     retained_events: int
+    retained_bytes: int
     evicted_events: int
     filled: bool
     waiting_messages: int = 0

@@ -14,7 +14,7 @@ from tests.fakes.event_factory import START
 HEALTH = stats.health(
     stats.Measurements(START, stats.Traffic(messages_sent=120, slow_clients_closed=2)),
     stats.Gauges(
-        3, 1, 5, 40, 2, True, waiting_messages=7, longest_queue=6, link_retries=4, link_breaker_opened=1,
+        3, 1, 5, 40, 9_000, 2, True, waiting_messages=7, longest_queue=6, link_retries=4, link_breaker_opened=1,
         clients_by_dialect={"dashboard": 2, "stream": 1}, subscriptions={"stream": {"devices.web-1": 1}},
     ),
     START + timedelta(seconds=60),

@@ -55,6 +55,29 @@ def test_what_was_evicted_is_told_as_a_gap():
     assert ring.replay(ALL, Cursor({WEB: Position(1, 1)})).gaps == (Gap(WEB, 1, 2, 3),)
 
 
+def test_what_is_retained_is_bounded_by_bytes_and_the_newest_of_each_stream_stays():
+    ring = Ring(max_bytes=100)
+    for one in run(WEB, 5):
+        ring.take(one, b"", 40)
+    assert (replayed(ring, Cursor()), ring.size, ring.evicted) == ([(1, 4), (1, 5)], 80, 3)
+    ring.take(event(WEB, 6), b"", 1000)
+    assert (replayed(ring, Cursor()), ring.size, ring.evicted) == ([(1, 6)], 1000, 5)
+    assert ring.replay(ALL, Cursor({WEB: Position(1, 3)})).gaps == (Gap(WEB, 1, 4, 5),)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 50)), max_size=60), st.integers(0, 200))
+def test_the_size_is_that_of_what_is_retained(taken, most):
+    ring = Ring(max_events=20, max_bytes=most)
+    seqs = dict.fromkeys("abc", 0)
+    for device, size in taken:
+        seqs[device] += 1
+        ring.take(event(StreamId(f"{device}/system"), seqs[device]), b"", size)
+        kept = ring.replay(ALL, Cursor()).events
+        assert ring.size == sum(each.size for each in kept)
+        newest = sum(1 for seq in seqs.values() if seq)
+        assert ring.size <= most or len(kept) == newest
+
+
 def test_a_change_of_owner_right_after_the_cursor_is_no_gap():
     ring = filled([opened(WEB, 2, previous=(1, 5)), event(WEB, 2, 2)])
     assert ring.replay(ALL, Cursor({WEB: Position(1, 5)})).gaps == ()
