@@ -51,7 +51,8 @@ class Arrival:
         """Return the event as this writer writes it."""
         message = self._messages.get(write)
         if message is None:
-            message = self._messages[write] = write(self.event, self.at)
+            # A copy: orjson's own result keeps the kilobytes that it was written in, and thousands of these are held.
+            message = self._messages[write] = bytes(memoryview(write(self.event, self.at)))
         return message
 
 
