@@ -130,6 +130,18 @@ def check_flags(flags: FlagFile) -> Check:
     return Check("flags", ok=False, detail=detail, address=str(flags.path), advice="correct the file")
 
 
+def check_channels(told: Mapping[str, Any]) -> Check:
+    """Say whether alerts reach anybody, of what `crossfade.alert_rules.document` tells; that they do not is a note."""
+    name, file = "alert channels", str(told["file"])
+    if told["problem"] is not None:
+        return Check(name, ok=False, detail=str(told["problem"]), address=file, advice="correct the file")
+    if channels := list(told["channels"]):
+        return Check(name, ok=True, detail=f"alerts are told to {', '.join(channels)}", address=file)
+    advice = f"name one in the channels of {file}, then try it with crossfade alerts notify-test"
+    detail = "none is set: alerts can reach nobody"
+    return Check(name, ok=False, detail=detail, address=file, advice=advice, note=True)
+
+
 def _hosted_names(state: Mapping[str, Any]) -> tuple[str, ...]:
     return ("supabase", "database") if state.get("hosted") else ()
 

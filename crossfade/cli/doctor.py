@@ -17,7 +17,8 @@ from rich.console import Console
 from collectors.docker_connection import reason_of
 from crossfade import logs, packaged
 from crossfade.addresses import require_free
-from crossfade.checks import Check, ask_hosted, check_flags, check_foreign, check_parts
+from crossfade.alert_rules import document
+from crossfade.checks import Check, ask_hosted, check_channels, check_flags, check_foreign, check_parts
 from crossfade.cli.options import DataDirOption, Format, FormatOption, wiring
 from crossfade.cli.output import print_json
 from crossfade.cli.status import table
@@ -25,7 +26,7 @@ from crossfade.errors import CrossfadeError
 from crossfade.foreign import foreign_server
 from crossfade.hosted.proving import follow, look
 from crossfade.paths import unusable
-from crossfade.plan import PARTS, flags_file, known_addresses, running_state
+from crossfade.plan import PARTS, alerts_file, flags_file, known_addresses, running_state
 from crossfade.wiring import open_flags
 from embedded.errors import EmbeddedError
 from embedded.postgres_install import find_install
@@ -41,7 +42,7 @@ _DOCKER_SECONDS = 3
 
 
 def doctor(data_dir: DataDirOption = None, format_: FormatOption = Format.TEXT) -> None:
-    """Look at ports, database, Docker, disk and flags, and say what to do; exit 1 when something is in the way."""
+    """Look at ports, database, Docker, disk, flags and alerts, and say what to do; exit 1 when something is in the way."""
     wired = wiring(data_dir)
     logs.to_stderr(logging.ERROR)  # what matters of a connection is a check's detail
     checks = list(_examine(wired.data, wired.settings))
@@ -63,6 +64,7 @@ def _examine(data: DataDir, settings: Settings) -> Iterator[Check]:
         yield from _foreign(settings)
         yield _flags(data, settings)
         yield from _database(settings)
+    yield _channels(data, settings)
     yield _docker()
 
 
@@ -137,6 +139,15 @@ def _flags(data: DataDir, settings: Settings) -> Check:
     if not path.exists() and path.parent == data.root:
         return Check("flags", ok=True, detail=f"will be made by crossfade up{data.option}", address=str(path))
     return check_flags(open_flags(data, path, settings.switches))
+
+
+def _channels(data: DataDir, settings: Settings) -> Check:
+    path = alerts_file(data, settings)
+    if (
+        not path.exists() and path.parent == data.root
+    ):  # crossfade up makes it of the one that comes with Crossfade
+        return check_channels({"file": str(path), "problem": None, "channels": []})
+    return check_channels(document(data, settings))
 
 
 def _database(settings: Settings) -> Iterator[Check]:

@@ -256,8 +256,18 @@ def test_doctor_looks_and_says_what_to_do(installation: Installation, tmp_path: 
     done = alone(tmp_path, "doctor", "--format", "json", CROSSFADE_PORT_LEGACY=taken)
     assert done.returncode == 1, done.stderr
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
-    assert {"data directory", "disk", "flags", "database", "migrations", "docker"} <= checks.keys()
+    assert {
+        "data directory",
+        "disk",
+        "flags",
+        "database",
+        "migrations",
+        "alert channels",
+        "docker",
+    } <= checks.keys()
     port = checks["port of legacy"]
     assert not port["ok"]
     assert f"pid {installation.part('legacy')['pid']}" in port["detail"]
     assert "--port-legacy" in port["advice"]
+    assert not checks["alert channels"]["ok"]
+    assert checks["alert channels"]["note"]

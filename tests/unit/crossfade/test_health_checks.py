@@ -10,7 +10,7 @@ import pytest
 
 from adapters.errors import AdapterError
 from adapters.flag_file import FlagFile
-from crossfade.checks import Unwell, check_flags, collected, refusal
+from crossfade.checks import Unwell, check_channels, check_flags, collected, refusal
 from crossfade.errors import CrossfadeError, UsageError, first_of
 from crossfade.flag_summary import summarize
 from crossfade.packaged import default_flags
@@ -119,3 +119,23 @@ def test_a_group_with_anything_else_keeps_its_traceback() -> None:
 def test_a_file_of_checks_with_a_mistake_is_unwell_though_the_last_good_ones_go_on() -> None:
     with pytest.raises(Unwell, match=r"line 4: a\.evry"):
         collected({**report(), "checks": {"problem": "checks.yaml: line 4: a.evry: there is no such key"}})
+
+
+def channels(*names: str, problem: str | None = None) -> dict[str, Any]:
+    return {"file": "/somewhere/alerts.yaml", "problem": problem, "channels": list(names)}
+
+
+def test_that_alerts_reach_nobody_is_a_note_that_says_what_to_do() -> None:
+    found = check_channels(channels())
+    assert (found.ok, found.note) == (False, True)
+    assert found.detail == "none is set: alerts can reach nobody"
+    assert "the channels of /somewhere/alerts.yaml" in found.advice
+    assert "crossfade alerts notify-test" in found.advice
+
+
+def test_channels_are_named_and_rules_that_cannot_be_read_are_a_failure() -> None:
+    assert check_channels(channels("ops", "night")).detail == "alerts are told to ops, night"
+    assert check_channels(channels("ops")).ok
+    bad = check_channels(channels("ops", problem="line 6: above is no number"))
+    assert (bad.ok, bad.note, bad.advice) == (False, False, "correct the file")
+    assert bad.detail.startswith("line 6")
