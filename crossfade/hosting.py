@@ -12,6 +12,8 @@ import contextlib
 import logging
 import os
 import signal
+import socket
+import ssl
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack
@@ -30,6 +32,7 @@ from crossfade.http_connection import PatientProtocol
 from crossfade.paths import DataDir
 from crossfade.reports import DataDirReports
 from crossfade.settings import Settings, load_settings
+from crossfade.tls_handshakes import Handshakes, bound, server_context
 from crossfade.wiring import embedded_keys
 from embedded.patience import Crowd
 from services.access import Tokens
@@ -42,9 +45,13 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+_log = logging.getLogger(__name__)
+
 _DRAIN_SECONDS = 3
 _KEEP_ALIVE_SECONDS = 30
 """Clients that poll every five seconds keep their connection."""
+_CANNOT_START = 3
+"""uvicorn's exit status for a server that could not begin."""
 
 Hosted = tuple["ASGIApp", "Sequence[AbstractAsyncContextManager[Any]]"]
 """An application, and what is entered before it is served and left after it."""
@@ -113,19 +120,52 @@ def common() -> dict[str, Any]:
 
 
 class _Second(uvicorn.Server):
-    """A server that leaves the signals to the first one."""
+    """A server that speaks TLS, and leaves the signals to the first one."""
+
+    def __init__(self, config: uvicorn.Config, context: ssl.SSLContext) -> None:
+        super().__init__(config)
+        self._handshakes = Handshakes(context, self._protocol)
+        self._listener: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]  # a generator there
         return contextlib.nullcontext()
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - the base's
+        """Listen; ends the process when that cannot be, as the base does."""
+        await super().startup(sockets=[])  # it accepts nobody itself
+        host, port = self.config.host, self.config.port
+        try:
+            self._listener = bound(host, port)
+        except OSError as error:
+            _log.error("TLS cannot be spoken at %s:%d: %s", host, port, error)
+            sys.exit(_CANNOT_START)
+        self._accepting = asyncio.create_task(self._handshakes.serve(self._listener))  # awaited by shutdown
+        _log.info("TLS is spoken at %s:%d", host, port)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept nobody any more, and finish what is asked."""
+        if self._accepting is not None and self._listener is not None:
+            self._accepting.cancel()
+            await asyncio.wait([self._accepting])
+            self._listener.close()
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Return what speaks on a connection, as the base makes it."""
+        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]  # ours, and uvicorn's own, take these
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
+
 
 def _second(given: argparse.Namespace, app: ASGIApp, settings: Mapping[str, Any]) -> _Second | None:
-    """Return the server that speaks TLS, if there is to be one."""
+    """Return the server that speaks TLS, if there is to be one; raises OSError for a certificate that cannot be used."""
     if given.tls_port is None:
         return None
-    secure: dict[str, Any] = {"ssl_certfile": str(given.tls_cert), "ssl_keyfile": str(given.tls_key)}
     host = given.tls_host or given.host
-    return _Second(uvicorn.Config(app, host=host, port=given.tls_port, lifespan="off", **settings, **secure))
+    config = uvicorn.Config(app, host=host, port=given.tls_port, lifespan="off", **settings)
+    return _Second(config, server_context(given.tls_cert, given.tls_key))
 
 
 def run(name: str, given: argparse.Namespace, make: Callable[[Settings, DataDir], Hosted]) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossfade.errors import UsageError
+from crossfade.tls_handshakes import server_context
 
 if TYPE_CHECKING:
     from crossfade.settings import Settings
@@ -30,7 +30,7 @@ class Tls:
     def check(self) -> None:
         """Raise UsageError unless certificate and key can be used together."""
         try:
-            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(self.certificate, self.key)
+            server_context(self.certificate, self.key)
         except OSError as error:  # ssl.SSLError is one
             reason = error.strerror or error
             raise UsageError(f"TLS: {self.certificate} and {self.key} cannot be used: {reason}") from error

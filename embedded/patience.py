@@ -25,6 +25,9 @@ REQUEST_SECONDS: Final = 10.0
 UNREAD_SECONDS: Final = 30.0
 UNREAD_BYTES: Final = 64 * 1024
 _MOST, _LEAST = 4096, 64
+_MOST_UPGRADED: Final = 10_000
+_OTHER_FILES: Final = 64
+"""What a process has open besides: its database, its logs, its listeners."""
 _SAY_SECONDS: Final = 60.0
 _TOO_SLOW: Final = (
     b"HTTP/1.1 408 Request Timeout\r\nContent-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"
@@ -38,11 +41,24 @@ def most_connections() -> int:
     After a restart all clients come back at once, and who was accepted has not been heard yet: too few places would cost
     some of them theirs. The usual soft limit, 1024, is for programs that use ``select``.
     """
+    return max(_LEAST, min(_MOST, _files(2 * _MOST) // 2))
+
+
+def most_upgraded() -> int:
+    """Return how many connections may have gone over to WebSocket: 10,000, or what is left of the files beside the others."""
+    files = _files(2 * _MOST + _MOST_UPGRADED)
+    return max(_LEAST, min(_MOST_UPGRADED, files - most_connections() - _OTHER_FILES))
+
+
+def _files(wanted: int) -> int:
+    """Return how many files this process may open, having made them as many as are wanted where that is allowed."""
     files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files != resource.RLIM_INFINITY and files < 2 * _MOST:
-        files = 2 * _MOST if most == resource.RLIM_INFINITY else min(2 * _MOST, most)
+    if files == resource.RLIM_INFINITY:
+        return wanted
+    if files < wanted:
+        files = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
-    return max(_LEAST, min(_MOST, files // 2)) if files != resource.RLIM_INFINITY else _MOST
+    return files
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +73,22 @@ class Bounds:
     unread_bytes: int = UNREAD_BYTES
 
 
+class Mentions:
+    """Counts what happens, and says once a minute how often it did."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._said_at = float("-inf")
+
+    def one_more(self, now: float) -> int | None:
+        """Count one at a time in seconds; return how many there were since that was last returned, None within a minute of it."""
+        self._count += 1
+        if now - self._said_at < _SAY_SECONDS:
+            return None
+        count, self._count, self._said_at = self._count, 0, now
+        return count
+
+
 class Crowd:
     """The connections of one listener."""
 
@@ -64,8 +96,7 @@ class Crowd:
         self.bounds: Final = Bounds(most_connections()) if bounds is None else bounds
         self._all: set[Client] = set()
         self._waiting: dict[Client, None] = {}  # who has waited longest is the first
-        self._closed = 0
-        self._said_at = float("-inf")
+        self._closed = Mentions()
 
     def __len__(self) -> int:
         return len(self._all)
@@ -97,15 +128,12 @@ class Crowd:
         """Cut a connection off; the log says so once a minute, however many there are."""
         self.leave(client)
         client.cut_off()
-        self._closed += 1
-        now = client.loop.time()
-        if now - self._said_at >= _SAY_SECONDS:
+        if (closed := self._closed.one_more(client.loop.time())) is not None:
             _log.warning(
                 "Connections whose clients do nothing are closed: %d since this was said last, this one because %s.",
-                self._closed,
+                closed,
                 why,
             )
-            self._closed, self._said_at = 0, now
 
 
 class Client:

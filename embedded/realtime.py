@@ -19,6 +19,7 @@ from aiohttp import WSCloseCode, web
 
 from embedded.errors import MigrationError, SlotLost, WalError
 from embedded.habits import NONE, Habits
+from embedded.patience import Mentions, most_upgraded
 from embedded.phoenix import elixir, frames
 from embedded.phoenix.errors import BadSubscription, TokenRefused
 from embedded.phoenix.limits import Rate
@@ -59,7 +60,9 @@ class RealtimeServer:
 
     `dsn` (asyncpg's form) needs a user that may become every API role; `socket_dir` and `port` say where the
     replication stream is. `run` owns the stream: without it, joins with postgres_changes wait. `policies` say who may
-    enter private rooms, `history` has the messages that can be replayed: those of `realtime.messages`, if not given.
+    enter private rooms, `history` has the messages that can be replayed: those of `realtime.messages`, if not given. So many
+    connections may be open as `most_connections` says, by default 10,000 or what the limit of open files leaves; one more is
+    refused as the real server refuses it.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class RealtimeServer:
         history: History | None = None,
         idle_seconds: float = IDLE_SECONDS,
         buffer_limit_bytes: int = MAX_BUFFER_BYTES,
+        most_connections: int | None = None,
     ) -> None:
         self._database_name = database
         self._publication = publication
@@ -87,6 +91,11 @@ class RealtimeServer:
         self._buffer_limit_bytes = buffer_limit_bytes
         self.habits: Final = habits
         self._limits = habits.limits
+        most = most_upgraded() if most_connections is None else most_connections
+        self._most = most if self._limits.clients is None else min(most, self._limits.clients)
+        self._places = 0  # taken, by connections and by handshakes that were admitted
+        self._refused = 0
+        self._refusals = Mentions()
         self._polled_at = 0.0
         self._joins = Rate(self._limits.joins_per_second)
         self._flusher = Flusher()
@@ -238,8 +247,12 @@ class RealtimeServer:
         if not socket.can_prepare(request).ok:
             header = elixir.inspect(request.headers.getall("Connection", []))
             return web.Response(status=400, text=f"'connection' header must contain 'upgrade', got {header}")
-        await socket.prepare(request)
-        await self._serve(request, socket, vsn, token)
+        self._places += 1
+        try:
+            await socket.prepare(request)
+            await self._serve(request, socket, vsn, token)
+        finally:
+            self._places -= 1
         return socket
 
     def _admitted(self, request: web.Request) -> Token | web.Response:
@@ -251,12 +264,21 @@ class RealtimeServer:
             token = self._verify(apikey, time.time())
         except TokenRefused as error:
             return _refusal(error.text)
-        clients = self._limits.clients
-        if clients is not None and len(self._connections) >= clients:
+        if self._places >= self._most:
+            self._say_full()
             return _refusal("Too many connected users", 429)
         if self._joins.exceeded(time.time()):
             return _refusal(TOO_MANY_JOINS, 429)
         return token
+
+    def _say_full(self) -> None:
+        self._refused += 1
+        if (refused := self._refusals.one_more(asyncio.get_running_loop().time())) is not None:
+            _log.warning(
+                "%d WebSockets are open, and no more may be: %d were refused since this was said last.",
+                self._places,
+                refused,
+            )
 
     async def _serve(
         self, request: web.Request, socket: web.WebSocketResponse, vsn: Vsn, token: Token
@@ -296,6 +318,8 @@ class RealtimeServer:
             "live": self._live.is_set(),
             "fault": self._fault,
             "connections": len(self._connections),
+            "connections_limit": self._most,
+            "connections_refused": self._refused,
             "channels": sum(len(c.session.channels) for c in self._connections),
             "subscriptions": len(self._feed),
             "slots_lost": self._slots_lost,

@@ -315,6 +315,38 @@ async def test_channels_and_clients_are_limited_if_so_wanted(serve):
         assert json.loads(refused.value.response.body) == {"error": "Too many connected users"}
 
 
+async def test_one_websocket_more_than_may_be_is_refused_and_told_so_and_a_place_is_free_again(serve, caplog):
+    async with serve(most_connections=3) as rooms:
+        peers = [await rooms.peer() for _ in range(3)]
+        for _ in range(5):
+            with pytest.raises(websockets.InvalidStatus) as refused:
+                await rooms.peer()
+            assert refused.value.response.status_code == 429
+            assert json.loads(refused.value.response.body) == {"error": "Too many connected users"}
+        health = rooms.server.health()
+        assert (health["connections"], health["connections_limit"], health["connections_refused"]) == (
+            3,
+            3,
+            5,
+        )
+        assert [line for line in caplog.messages if "no more may be" in line] == [
+            "3 WebSockets are open, and no more may be: 1 were refused since this was said last."
+        ]
+        assert (await peers[1].join())["status"] == "ok"  # who is there is not disturbed
+        await peers[0].socket.close()
+        async with asyncio.timeout(10):
+            while rooms.server.health()["connections"] > 2:
+                await asyncio.sleep(0.01)
+        assert (await (await rooms.peer()).join())["status"] == "ok"
+
+
+async def test_handshakes_at_the_same_time_take_no_more_places_than_there_are(serve):
+    async with serve(most_connections=4) as rooms:
+        outcomes = await asyncio.gather(*(rooms.peer() for _ in range(20)), return_exceptions=True)
+        assert sum(isinstance(outcome, websockets.InvalidStatus) for outcome in outcomes) == 16
+        assert rooms.server.health()["connections"] == 4
+
+
 async def test_joins_are_limited_if_so_wanted(serve):
     async with serve(limits=Limits(joins_per_second=1)) as rooms:
         peer = await rooms.peer()

@@ -265,3 +265,20 @@ def test_there_is_room_for_as_many_as_the_hard_limit_of_files_allows(
         check=True,
     )
     assert done.stdout.strip() == expected
+
+
+@pytest.mark.parametrize(("hard", "expected"), [(1000, "436 500 1000"), (9000, "4840 4096 9000")])
+def test_websockets_have_what_is_left_of_the_files(hard: int, expected: str) -> None:
+    program = (
+        "import resource; from embedded.patience import most_connections, most_upgraded; "
+        "print(most_upgraded(), most_connections(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    limited = f'ulimit -Sn 256 && ulimit -Hn {hard} && exec "$0" -c "$1"'
+    done = subprocess.run(
+        ["/bin/sh", "-c", limited, sys.executable, program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == expected

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from embedded.patience import Bounds, Client, Crowd
+from embedded.patience import Bounds, Client, Crowd, Mentions
 from tests.fakes.virtual_time import VirtualTimeLoop
 
 BOUNDS = Bounds(connections=3, request_seconds=10, unread_seconds=30, unread_bytes=1000)
@@ -196,3 +196,10 @@ def test_the_log_says_it_once_a_minute(
         opened(crowd, loop)
         after(loop, 11)
     assert [line.args[0] for line in caplog.records if isinstance(line.args, tuple)] == [1, 50]
+
+
+def test_what_happens_often_is_mentioned_once_a_minute_with_its_count() -> None:
+    mentions = Mentions()
+    assert [mentions.one_more(now) for now in (5.0, 6.0, 64.9, 65.0, 66.0, 200.0)] == [
+        1, None, None, 3, None, 2,
+    ]  # fmt: skip
