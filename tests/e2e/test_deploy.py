@@ -70,6 +70,35 @@ def test_every_rule_has_what_somebody_who_is_woken_needs() -> None:
     assert used <= recorded
 
 
+def test_prometheus_takes_the_rules_and_each_alert_comes_when_it_should() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        missing("promtool", "apt-get install prometheus")
+    for words in (
+        ("check", "config", "prometheus.yml"),
+        ("check", "rules", "rules.yml"),
+        ("test", "rules", "rules_test.yml"),
+    ):
+        done = subprocess.run(
+            [promtool, *words], cwd=DEPLOY / "prometheus", capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_has_a_case_in_which_it_comes_and_one_in_which_it_does_not() -> None:
+    comes, stays_away = set(), set()
+    for case in read(DEPLOY / "prometheus/rules_test.yml")["tests"]:
+        for each in case["alert_rule_test"]:
+            (comes if each["exp_alerts"] else stays_away).add(each["alertname"])
+    alerts = {
+        rule["alert"]
+        for group in read(DEPLOY / "prometheus/rules.yml")["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    assert comes == stays_away == alerts
+
+
 def test_parentheses_of_every_expression_match() -> None:
     for where, text in expressions():
         for pair in ("()", "[]", "{}"):
