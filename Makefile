@@ -5,10 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 JOBS ?= auto
+COVER ?= 90
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench fmt screenshots lock clean
+.PHONY: help setup run test coverage check bench fmt screenshots lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -37,6 +38,10 @@ run: $(VENV)/.runs ## run everything on this machine (options for `crossfade up`
 
 test: $(VENV)/.tests ## run the tests, in parallel (ARGS for pytest)
 	@$(BIN)/pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+coverage: $(VENV)/.tests ## run the tests, and fail where they run less than COVER per cent of the code (ARGS for pytest)
+	@$(BIN)/coverage erase
+	@$(BIN)/pytest -n $(JOBS) --dist loadgroup --cov --cov-report=term --cov-fail-under=$(COVER) $(ARGS)
 
 check: $(VENV)/.tests ## everything that must hold before a commit
 	@$(BIN)/ruff format --check .
