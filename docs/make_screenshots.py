@@ -1,9 +1,9 @@
 # ruff: noqa: INP001 - a script, not a package
 """Take the pictures of the dashboard for the README and the docs: ``python docs/make_screenshots.py URL DIRECTORY``.
 
-Needs Chromium (``CHROMIUM`` names another binary) and a running dashboard. Every page in light, the first also dark and on a
-phone; ``--all`` takes each page in every combination, to look at. Prints each file and how long the page took to be
-useful; ends with 1 when a page never was.
+Needs Chromium (``CHROMIUM`` names another binary) and a running dashboard. Every page, light and dark, on a desktop and on a
+phone; ``--only PAGE`` takes those of one. Prints each file and how long the page took to be useful; ends with 1 when a page
+never was.
 """
 
 from __future__ import annotations
@@ -25,10 +25,6 @@ from dashboard.app import PAGES
 SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 SCHEMES = ("light", "dark")
 FIRST = next(iter(PAGES))
-KEPT = [(page, "desktop", "light") for page in PAGES] + [
-    (FIRST, "desktop", "dark"),
-    (FIRST, "phone", "light"),
-]
 _COLORS = 128
 _USEFUL = "[data-testid='stMetricValue'], [data-testid='stDataFrame'], [data-testid='stMarkdown'] h3"
 _ARGUMENTS = (
@@ -66,10 +62,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("url")
     parser.add_argument("directory", type=Path)
-    parser.add_argument("--all", action="store_true", help="every page, light and dark, desktop and phone")
+    parser.add_argument("--only", choices=tuple(PAGES), metavar="PAGE", help="the pictures of one page")
     arguments = parser.parse_args()
     arguments.directory.mkdir(parents=True, exist_ok=True)
-    wanted = list(itertools.product(PAGES, SIZES, SCHEMES)) if arguments.all else KEPT
+    wanted = itertools.product([arguments.only] if arguments.only else PAGES, SIZES, SCHEMES)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=os.environ.get("CHROMIUM") or shutil.which("chromium"), args=_ARGUMENTS

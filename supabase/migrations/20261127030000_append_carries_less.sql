@@ -54,9 +54,10 @@ begin
     from unnest(p_kinds, p_times) as b(kind, at)
     where kind = any (c_sampled) and at >= v_oldest and at < v_newest
   ) as sampled, pg_catalog.generate_series(first::date::timestamp, last, interval '1 day') as day;
+  -- A day before today housekeeping may be dropping in this moment: it waits for us, or we for it.
   if exists (
     select from pg_catalog.unnest(v_days) as day
-    where pg_catalog.to_regclass('public.cf_samples_' || pg_catalog.to_char(day, 'YYYYMMDD')) is null
+    where day < v_today or pg_catalog.to_regclass('public.cf_samples_' || pg_catalog.to_char(day, 'YYYYMMDD')) is null
   ) then
     perform public.cf_make_partitions(v_days);
   end if;

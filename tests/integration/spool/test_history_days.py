@@ -212,3 +212,40 @@ async def test_the_service_role_appends_across_days(database: Any) -> None:
         assert await database.connection.fetchval("select public.cf_append($1, $2::jsonb)", owner, sent) == 1
     assert await database.connection.fetchval("select count(*) from public.cf_samples") == 2
     await database.connection.execute("reset role")
+
+
+async def test_a_late_sample_waits_for_the_housekeeping_that_drops_its_day(database: Any) -> None:
+    owner = str(uuid4())
+    stream = "web-9/system"
+    at = (datetime.now(UTC) - timedelta(days=6)).replace(minute=0, second=0, microsecond=0)
+
+    def row(seq: int) -> str:
+        event = {
+            "id": str(uuid4()), "stream": stream, "epoch": 1, "seq": seq, "kind": "metric_collected",
+            "occurred_at": (at + timedelta(seconds=seq)).isoformat(), "payload": {"cpu_usage": seq}, "metric_type": "system",
+        }  # fmt: skip
+        return json.dumps([event])
+
+    writer, keeper = [await asyncpg.connect(database.url) for _ in range(2)]
+    try:
+        await writer.fetchval("select public.cf_acquire_lease($1, $2, 1)", stream, owner)
+        await writer.fetchval("select public.cf_append($1, $2)", owner, row(1))
+        async with asyncio.timeout(20):
+            while await keeper.fetchval("select public.cf_roll_up()"):  # what is not rolled up is not dropped
+                pass
+        dropping = keeper.transaction()
+        await dropping.start()
+        assert json.loads(await keeper.fetchval("select public.cf_maintain()"))["partitions_dropped"] >= 1
+        appending = asyncio.create_task(writer.fetchval("select public.cf_append($1, $2)", owner, row(2)))
+        async with asyncio.timeout(20):
+            while not await keeper.fetchval("select exists (select from pg_locks where not granted)"):
+                await asyncio.sleep(0.01)
+        await dropping.commit()
+        assert await appending == 1
+        kept = await keeper.fetchval(
+            "select max(sampled_at) from public.cf_samples where stream = $1", stream
+        )
+        assert kept == at + timedelta(seconds=2)
+    finally:
+        writer.terminate()
+        keeper.terminate()
