@@ -41,11 +41,16 @@ _AWAY = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # shut down, starting up, crashed, cancelled
     asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,  # its disk fails
+    asyncpg.TransactionRollbackError,  # another came first, twice
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
 )
+
+_AGAIN = (asyncpg.PostgresConnectionError, asyncpg.TransactionRollbackError)
+"""What is worth a second attempt at once: a connection that had died unnoticed, another transaction that came first."""
 
 _log = logging.getLogger(__name__)
 
@@ -98,8 +103,8 @@ class Database:
     async def change(self, caller: Caller, sql: str, *arguments: object) -> str:
         """Return the one value of a statement that may change something, run as the caller; raises Problem as `answer`.
 
-        CONFLICT when there is one already. It runs once more when a connection has died, so the statement has to be one
-        that may be said twice.
+        CONFLICT when there is one already. It runs once more when a connection has died or another transaction came first, so
+        the statement has to be one that may be said twice.
         """
         return await self._as(caller, sql, arguments, readonly=False)
 
@@ -137,7 +142,7 @@ class Database:
             raise _not_ready()
 
     async def _run(self, query: Any) -> str:
-        """Run a query on a connection of the pool; once more when a connection had died unnoticed."""
+        """Run a query on a connection of the pool; once more after what _AGAIN has."""
         trying = self._away is not None
         if trying:
             if self._trying:
@@ -152,7 +157,7 @@ class Database:
                         raise refusal from error
                     if not isinstance(error, _AWAY):
                         raise
-                    if attempt < _ATTEMPTS and isinstance(error, asyncpg.PostgresConnectionError):
+                    if attempt < _ATTEMPTS and isinstance(error, _AGAIN):
                         continue
                     raise self._gone(error) from error
                 self._back()

@@ -59,6 +59,11 @@ _STATUS: Mapping[Kind, HTTPStatus] = {
     Kind.ENGINE_AWAY: HTTPStatus.SERVICE_UNAVAILABLE,
     Kind.UNCONFIRMED: HTTPStatus.GATEWAY_TIMEOUT,
 }
+_AGAIN_SECONDS: Mapping[HTTPStatus, str] = {
+    HTTPStatus.SERVICE_UNAVAILABLE: "5",
+    HTTPStatus.TOO_MANY_REQUESTS: "5",
+}
+"""When to ask again (RFC 9110, 10.2.3), where whoever raised the problem knows no better."""
 _BY_STATUS = {
     HTTPStatus.NOT_FOUND: Kind.NOT_FOUND,
     HTTPStatus.METHOD_NOT_ALLOWED: Kind.METHOD_NOT_ALLOWED,
@@ -101,7 +106,10 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
         }
         if self.mistakes:
             body["errors"] = [{"at": mistake.at, "detail": mistake.detail} for mistake in self.mistakes]
-        return Response(orjson.dumps(body), status, self.headers, MEDIA_TYPE)
+        headers = dict(self.headers)
+        if (again := _AGAIN_SECONDS.get(status)) is not None:
+            headers.setdefault("Retry-After", again)
+        return Response(orjson.dumps(body), status, headers, MEDIA_TYPE)
 
 
 def invalid(at: str, detail: str) -> Problem:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 import logging
 import uuid
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -31,6 +32,7 @@ _logger = logging.getLogger(__name__)
 
 PREFIX: Final = "/auth/v1"
 _BODY_LIMIT_BYTES: Final = 1 << 20
+_RETRY_AFTER_SECONDS: Final = "1"
 _ADMINISTRATORS: Final = frozenset({SERVICE_ROLE, "supabase_admin"})
 
 
@@ -235,6 +237,8 @@ def _error(request: web.Request, error: errors.AuthError) -> web.Response:
     headers = {"X-Sb-Error-Code": error.code}
     if version is not None and version >= errors.CODED_ERRORS_SINCE:
         headers[errors.API_VERSION_HEADER] = errors.CODED_ERRORS_SINCE
+    if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = _RETRY_AFTER_SECONDS
     return web.json_response(error.body(version), status=error.status, headers=headers)
 
 

@@ -68,6 +68,8 @@ _AWAY: Final = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,  # its disk fails
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
 )

@@ -290,6 +290,7 @@ async def test_an_outage_is_said_and_survived(tmp_path: Path) -> None:
                 postgres.stop()
                 away = await http.post("/token?grant_type=password", json=who)
                 assert (away.status_code, away.json()["error_code"]) == (503, "unexpected_failure")
+                assert away.headers["retry-after"] == "1"
                 assert (await http.get("/health")).status_code == 503
                 postgres.start()
                 renewal = {"refresh_token": first["refresh_token"]}

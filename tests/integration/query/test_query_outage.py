@@ -130,6 +130,28 @@ def test_a_stalled_database_holds_up_one_request_at_a_time(client: httpx.Client,
     until_ready(client)
 
 
+@pytest.mark.parametrize("code", ["40P01", "40001", "58030", "53100"])
+def test_a_deadlock_and_a_disk_that_fails_are_told_as_the_database_being_away(
+    client: httpx.Client, postgres: Postgres, code: str
+) -> None:
+    migrate(postgres)
+    ill = f"create or replace function public.cf_heads(text[]) returns jsonb language plpgsql as $$ begin raise sqlstate '{code}'; end $$"
+    well = "create or replace function public.cf_heads(text[]) returns jsonb language sql as $$ select '{}'::jsonb $$"
+
+    async def make(function: str) -> None:
+        connection = await asyncpg.connect(postgres.dsn())
+        await connection.execute("drop function public.cf_heads(text[])")
+        await connection.execute(function)
+        await connection.close()
+
+    asyncio.run(make(ill))
+    answer = client.get("/api/heads")
+    problem(answer, 503, "database-away")
+    assert answer.headers["retry-after"] == "1"
+    asyncio.run(make(well))
+    assert client.get("/api/heads").status_code == 200
+
+
 def test_a_restart_costs_no_request(client: httpx.Client, postgres: Postgres) -> None:
     migrate(postgres)
     for _ in range(3):

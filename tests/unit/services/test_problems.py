@@ -33,3 +33,11 @@ async def test_a_bug_is_a_problem_that_shows_nothing(caplog: pytest.LogCaptureFi
     assert (answer.status_code, answer.json()["type"]) == (500, "urn:crossfade:problem:internal")
     assert "hunter2" not in answer.text
     assert "hunter2" in caplog.text
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_who_is_to_come_again_is_told_when(kind: Kind) -> None:
+    answer = Problem(kind, "x").response()
+    assert ("retry-after" in answer.headers) == (answer.status_code in {429, 503})
+    known = Problem(kind, "x", headers={"Retry-After": "17"}).response()
+    assert known.headers["retry-after"] == "17"
