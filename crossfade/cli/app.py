@@ -132,13 +132,14 @@ def main() -> None:
     """Run the command and end the process: every failure is one line on stderr and a status that is not 0."""
     try:
         register(sys.argv[1:])
-        sys.exit(app(standalone_mode=False) or 0)
+        sys.exit(app(prog_name="crossfade", standalone_mode=False) or 0)
     except typer.Exit as error:
         sys.exit(error.exit_code)
     except TyperException as error:
         if debugging():
             raise
-        _say(f"{error.format_message().rstrip('.')}; see crossfade --help")
+        if message := error.format_message():  # none when a group without a command has shown its help
+            _say(f"{_words(message)}; see {_command(error)} --help")
         sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
@@ -158,6 +159,17 @@ def main() -> None:
             f"unexpected {type(error).__name__}: {error}; run again with crossfade --debug for the traceback"
         )
         sys.exit(1)
+
+
+def _words(message: str) -> str:
+    """What the parser complains of, without what its validation puts before it."""
+    return message.replace(": Value error, ", ": ").rstrip(".")
+
+
+def _command(error: TyperException) -> str:
+    """The command whose help explains the mistake."""
+    context = getattr(error, "ctx", None)
+    return "crossfade" if context is None else context.command_path
 
 
 def _say(message: str) -> None:

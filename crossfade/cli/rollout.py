@@ -22,7 +22,7 @@ from monitoring.flags.model import PERCENT_SCALE
 from monitoring.flags.stages import Stage
 from monitoring.rollout import commands
 from monitoring.rollout.controller import Decided
-from monitoring.rollout.state import LADDER, Policy, Rollout
+from monitoring.rollout.state import LADDER, Policy, Position, Rollout
 
 app = typer.Typer(
     help="Move clients to Supabase step by step, by evidence, and back by itself.", no_args_is_help=True
@@ -107,7 +107,7 @@ def status(data_dir: DataDirOption = None, format_: FormatOption = Format.TEXT) 
     if format_ is Format.JSON:
         print_json(body)
     else:
-        typer.echo("\n".join(_lines(state, report)))
+        typer.echo("\n".join(status_lines(state, report)))
     latched = any(position.latch for position in state.cohorts.values())
     raise typer.Exit(1 if latched or state.unsafe else 3 if state.hold else 0)
 
@@ -121,7 +121,7 @@ def plan_(
     state = Journal(wired.data.rollout_journal).read().state
     wishes = changes.wish(wired).wishes()
     if not state.active:
-        raise CrossfadeError("no rollout has been started; crossfade rollout start")
+        raise CrossfadeError("no rollout has been started; crossfade rollout start begins one")
     found = {name: changes.steps(state, name, wish) for name, wish in wishes.items()}
     if format_ is Format.JSON:
         print_json({"cohorts": found, "dwell_seconds": state.policy.min_dwell_seconds})
@@ -262,7 +262,8 @@ def _decide(wired: Wiring, command: Callable[[Rollout], Decided], format_: Forma
         typer.echo("nothing runs here; the controller goes on with crossfade up", err=True)
 
 
-def _lines(state: Rollout, report: Mapping[str, Any] | None) -> list[str]:
+def status_lines(state: Rollout, report: Mapping[str, Any] | None) -> list[str]:
+    """Return what ``status`` says: of the journal's state, and of the controller's last report, if one runs."""
     if not state.active:
         lines = ["no rollout has been started: the flag file alone decides"]
     elif state.completed:
@@ -273,7 +274,7 @@ def _lines(state: Rollout, report: Mapping[str, Any] | None) -> list[str]:
         for name, position in state.cohorts.items():
             said = (report or {}).get("cohorts", {}).get(name, {})
             lines.append(f"{name}: {position.ceiling}, the file wishes for {said.get('wish', '(unknown)')}")
-            held = said.get("held_by") or position.latch or state.hold
+            held = _stopped(state, position) or said.get("held_by")
             lines += [f"  {held}"] if held else []
             lines += [
                 f"  {gate['name']:<12}{gate['answer']:<13}{gate['reason']}" for gate in said.get("gates", ())
@@ -283,6 +284,13 @@ def _lines(state: Rollout, report: Mapping[str, Any] | None) -> list[str]:
     elif report.get("problem") or report.get("database"):
         lines.append(f"controller: {report.get('problem') or report.get('database')}")
     return lines
+
+
+def _stopped(state: Rollout, position: Position) -> str:
+    """Say what keeps a cohort until somebody says otherwise: from the journal, as the report may be a second older."""
+    if position.latch:
+        return f"taken back: {position.latch}; crossfade rollout resume --ack goes on when that has been dealt with"
+    return f"held: {state.hold}; crossfade rollout resume goes on" if state.hold else ""
 
 
 def _seconds(given: timedelta | None, default: float) -> float:

@@ -198,7 +198,10 @@ def _require_active(state: Rollout) -> None:
     if state.completed:
         raise InvalidRollout("the migration is complete: that cannot be undone")
     if not state.active:
-        raise InvalidRollout("no rollout has been started; crossfade rollout start")
+        raise InvalidRollout(
+            "no rollout has been started, the flag file alone decides; crossfade rollout start begins one, "
+            "crossfade flags set kill true takes everybody back"
+        )
 
 
 def _known(state: Rollout, cohort: str) -> Position:

@@ -27,4 +27,26 @@ def test_a_slip_is_one_line_that_says_where_to_look(arguments: list[str]) -> Non
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     assert arguments[-1] in done.stderr
-    assert "crossfade --help" in done.stderr
+    assert "; see crossfade " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["flags", "plan"], "crossfade flags plan"),
+        (["flags", "wacht"], "crossfade flags"),
+        (["stages", "--format", "xml"], "crossfade stages"),
+        (["stages", "--nothing"], "crossfade stages"),
+    ],
+)
+def test_a_wrong_option_names_the_help_that_explains_it(arguments: list[str], command: str) -> None:
+    done = crossfade(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"; see {command} --help\n")
+    assert "Value error" not in done.stderr
+
+
+def test_a_group_without_a_command_shows_its_help_and_says_nothing_more() -> None:
+    done = crossfade("flags")
+    assert (done.returncode, done.stderr) == (2, "")
+    assert "explain" in done.stdout

@@ -114,7 +114,8 @@ REFUSALS: dict[str, Command] = {
     "there is nothing to roll out any more": lambda: commands.start(
         replace(NONE, completed=True), POLICY, Stage.OFF, WISHES
     ),
-    "no rollout has been started": lambda: commands.hold(NONE, "x"),
+    "crossfade rollout start begins one": lambda: commands.hold(NONE, "x"),
+    "crossfade flags set kill true takes everybody back": lambda: commands.rollback(NONE, Stage.SHADOW, "x"),
     "nothing is held": lambda: commands.resume(at(), acknowledge=True),
     "say --ack when that has been dealt with": lambda: commands.resume(at(latch="x"), acknowledge=False),
     "back to off, dualwrite, shadow": lambda: commands.rollback(at(), Stage.LIVE, "x"),
