@@ -138,8 +138,7 @@ def main() -> None:
     except TyperException as error:
         if debugging():
             raise
-        if message := error.format_message():  # none when a group without a command has shown its help
-            _say(f"{_words(message)}; see {_command(error)} --help")
+        _say(_slip(error))
         sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
@@ -161,16 +160,15 @@ def main() -> None:
         sys.exit(1)
 
 
-def _words(message: str) -> str:
-    """What the parser complains of, without what its validation puts before it."""
-    return message.replace(": Value error, ", ": ").rstrip(".")
-
-
-def _command(error: TyperException) -> str:
-    """The command whose help explains the mistake."""
-    context = getattr(error, "ctx", None)
-    return "crossfade" if context is None else context.command_path
+def _slip(error: TyperException) -> str:
+    """Say what is wrong with the arguments, without what the parser puts before it, and whose help explains it."""
+    context, message = getattr(error, "ctx", None), error.format_message()
+    if not message:  # a group without a command has shown its help
+        return ""
+    command = "crossfade" if context is None else context.command_path
+    return f"{message.replace(': Value error, ', ': ').rstrip('.')}; see {command} --help"
 
 
 def _say(message: str) -> None:
-    sys.stderr.write(f"crossfade: {' '.join(message.split())}\n")
+    if message:
+        sys.stderr.write(f"crossfade: {' '.join(message.split())}\n")
