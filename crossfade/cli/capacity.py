@@ -68,7 +68,15 @@ def capacity(
             limit = (
                 "no limit"
                 if use.limit is None
-                else f"of {use.limit:,.0f}{use.unit} ({use.share:.0%}, {use.source})"
+                else f"of {number(use.limit)}{use.unit} ({use.share:.0%}, {use.source})"
             )
-            typer.echo(f"  {use.name:<32}{use.needed:>16,.1f}{use.unit:<3} {limit}")
+            typer.echo(f"  {use.name:<32}{number(use.needed):>16}{use.unit:<3} {limit}")
     raise typer.Exit(0 if mode else 1)
+
+
+def number(value: float) -> str:
+    """Return a number as people read it: three digits that count of a small one, no part of a large one."""
+    return f"{value:,.0f}" if value == int(value) or round(value) >= _WHOLE else f"{value:.3g}"
+
+
+_WHOLE = 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from crossfade.cli.options import DataDirOption, Format, FormatOption, wiring
 from crossfade.cli.output import print_json
 from crossfade.control_client import ControlClient
 from crossfade.durations import parse_duration
+from crossfade.errors import UsageError
 from crossfade.plan import known_addresses
 from crossfade.wiring import Role
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Keys with which applications push: kept as hashes, shown once, revocable.", no_args_is_help=True
 )
+
+_PREFIX = re.compile("[0-9a-f]{12}")
 
 QueryOption = Annotated[
     str | None,
@@ -109,7 +113,12 @@ def revoke(
     data_dir: DataDirOption = None,
 ) -> None:
     """Revoke a key, for good."""
-    told = asyncio.run(_post(data_dir, query, f"/api/keys/{prefix}/revoke", {}))
+    start = prefix.removeprefix("cfk_").partition("_")[0]  # a whole key is taken, too
+    if not _PREFIX.fullmatch(start):
+        raise UsageError(
+            f"{start!r} is not what a key begins with; crossfade keys list shows it, 12 digits of 0-9a-f"
+        )
+    told = asyncio.run(_post(data_dir, query, f"/api/keys/{start}/revoke", {}))
     typer.echo(f"{told['prefix']} ({told['name']}): revoked by {told['revoked_by']}")
 
 

@@ -6,8 +6,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from adapters.move_log import read
 from crossfade.cli.options import DataDirOption, Format, FormatOption, wiring
@@ -33,29 +31,23 @@ def moves(
     if format_ is Format.JSON:
         print_json(list(records))
     elif records:
-        Console().print(_table(records))
+        typer.echo("\n".join(lines(record) for record in records))
     else:
         typer.echo("nobody was moved yet" if client is None else f"{client} was not moved yet")
 
 
-def _table(records: deque[Mapping[str, Any]]) -> Table:
-    drawn = Table(box=None, pad_edge=False, header_style="dim")
-    drawn.add_column("at (UTC)", no_wrap=True)
-    for column in ("client", "from", "to", "outcome", "took", "overlap", "doubles", "reason"):
-        drawn.add_column(column, overflow="fold")
-    for record in records:
-        drawn.add_row(
-            str(record.get("at", ""))[:19].replace("T", " "),
-            str(record.get("client", "")),
-            str(record.get("from", "")),
-            str(record.get("to", "")),
-            str(record.get("outcome", "")),
-            _seconds(record.get("seconds")),
-            _seconds(record.get("overlap_seconds")),
-            str(record.get("duplicates_dropped", "")),
-            str(record.get("reason", "")),
-        )
-    return drawn
+def lines(record: Mapping[str, Any]) -> str:
+    """Return a move as two lines: who went where with what outcome, and below it why and what it took."""
+    at = str(record.get("at", ""))[:19].replace("T", " ")
+    took = _seconds(record.get("seconds"))
+    doubles = record.get("duplicates_dropped")
+    both = _seconds(record.get("overlap_seconds"))
+    more = [f"{both} on both" if both else "", f"{doubles} doubles dropped" if doubles else ""]
+    return (
+        f"{at}  {record.get('client', '')}: {record.get('from', '')} to {record.get('to', '')}, "
+        f"{record.get('outcome', '')}{f' in {took}' if took else ''}\n"
+        f"  {'; '.join(filter(None, [str(record.get('reason', '')), *more]))}"
+    )
 
 
 def _seconds(value: object) -> str:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -60,18 +60,18 @@ def table(checks: Sequence[Check]) -> Table:
     return drawn
 
 
-def collectors_table(collectors: Mapping[str, Mapping[str, Any]], now: datetime) -> Table:
-    """Return how each collector's readings go, from its report."""
+def collectors_table(collectors: Mapping[str, Mapping[str, Any]], now: datetime) -> Group:
+    """Return how each collector's readings go, from its report; a last error has a line of its own, below."""
     drawn = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("collector", "every", "last success"):
-        drawn.add_column(column, overflow="fold")
+    drawn.add_column("collector", no_wrap=True)
+    for column in ("every", "last success"):
+        drawn.add_column(column)
     counts = ("read", "failed", "timed_out", "late", "skipped")
     for column in counts:
         drawn.add_column(column.replace("_", " "), justify="right")
-    for column in ("status", "last error"):
-        drawn.add_column(column, overflow="fold")
+    drawn.add_column("status", overflow="fold")
     for name, ticks in collectors.items():
-        last, error = ticks.get("last_success"), ticks.get("last_error")
+        last = ticks.get("last_success")
         ago = (now - datetime.fromisoformat(last)).total_seconds() if last else None
         drawn.add_row(
             Text(name),
@@ -79,6 +79,6 @@ def collectors_table(collectors: Mapping[str, Mapping[str, Any]], now: datetime)
             Text("never", "yellow") if ago is None else f"{format_seconds(ago)} ago",
             *(str(ticks.get(count, 0)) for count in counts),
             Text(str(ticks.get("status") or "")),
-            Text(str(error or ""), "red"),
         )
-    return drawn
+    errors = ((name, ticks["last_error"]) for name, ticks in collectors.items() if ticks.get("last_error"))
+    return Group(drawn, *(Text(f"last error of {name}: {error}", "red") for name, error in errors))

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from crossfade.cli.app import app, register
+from crossfade.cli.capacity import number
 from crossfade.errors import UsageError
 from crossfade.paths import DataDir, write_json
 from crossfade.rollout import load
@@ -142,3 +143,18 @@ def test_a_comparison_that_says_nothing_of_use_is_a_rate_of_none(
     found = load.measured(data)
     assert found is not None
     assert (found.clients, found.rate) == (3, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (1.0, "1"),
+        (0.02, "0.02"),
+        (56.67, "56.7"),
+        (99.99, "100"),
+        (5_066_666.7, "5,066,667"),
+        (2e6, "2,000,000"),
+    ],
+)
+def test_a_number_has_the_digits_that_count(value: float, shown: str) -> None:
+    assert number(value) == shown
