@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -34,21 +35,24 @@ def protocol_of(url: str) -> int:
 
 
 async def record(
-    url: str, file: BinaryIO, seconds: float, hello: Sequence[str]
+    url: str, file: BinaryIO, seconds: float, hello: Sequence[str], opened: Callable[[], None]
 ) -> list[tuple[float, str | bytes]]:
     """Record for some seconds, at most 100,000 messages; return what was received, with the seconds of each.
 
     ``hello`` is sent first. Each message is a line of JSON in the file: ``at``, ``direction``, and ``text``, or ``base64``
-    when it is binary. Ends early, with what there is, when the server ends the connection. Raises Refused, Unreachable
-    when there is none.
+    when it is binary. ``opened`` is called once the server has taken the connection. Ends early, with what there is, when
+    the server ends the connection, and on SIGINT. Raises Refused, Unreachable when there is none.
     """
     recording = _Recording(file, protocol_of(url))
     try:
         async with connect(
             url, proxy=None, max_size=_MAX_MESSAGE_BYTES, open_timeout=_OPEN_SECONDS, close_timeout=1.0
         ) as connection:
+            opened()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(seconds) as deadline:
+                    loop = asyncio.get_running_loop()
+                    loop.add_signal_handler(signal.SIGINT, lambda: deadline.reschedule(loop.time()))
                     await recording.listen(connection, hello)
     except CONNECTION_ERRORS as error:
         if not recording.received:

@@ -109,7 +109,9 @@ class UserToken:
 def embedded_keys(data: DataDir) -> Keys:
     """Return the keys of the embedded Supabase; raises NotRunning where there has never been one."""
     if not data.keys.exists():
-        raise NotRunning(f"there is no Supabase in {data.root}; run crossfade up, or name its --data-dir")
+        raise NotRunning(
+            f"there is no Supabase in {data.root}; run crossfade up, or name its data directory (--data-dir, CROSSFADE_DATA_DIR)"
+        )
     try:
         return load_or_create(data.supabase)
     except EmbeddedError as error:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from adapters.legacy_dialect import shown
 from crossfade.cli.options import ForOption
 from crossfade.errors import CrossfadeError, UsageError
 from crossfade.recording import files, protocol_of, record
@@ -45,18 +47,23 @@ def record_command(
     ] = None,
 ) -> None:
     """Record what a server says, show it, and draft a dialect from it; files that are there are kept."""
+    if urlsplit(url).scheme not in {"ws", "wss"}:
+        raise UsageError(f"{url} is not a WebSocket's address; write ws://HOST:PORT/PATH or wss://HOST/PATH")
+    seconds = for_.total_seconds() if for_ else _DEFAULT_SECONDS
     recording, dialect = files(out)
     for path in (recording, dialect):
         if path.exists():
             raise UsageError(f"{path} is there already; choose another --out or remove it")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with recording.open("xb") as file:
-            received = asyncio.run(
-                record(url, file, for_.total_seconds() if for_ else _DEFAULT_SECONDS, send or ())
-            )
+        received: list[tuple[float, str | bytes]] = []
+        try:
+            with recording.open("xb") as file:
+                received = asyncio.run(record(url, file, seconds, send or (), lambda: _opened(url, seconds)))
+        finally:
+            if not received:  # nothing that the next attempt would have to spare
+                recording.unlink(missing_ok=True)
         if not received:
-            recording.unlink()
             raise CrossfadeError(
                 "the server said nothing; record for longer with --for, or ask it with --send TEXT"
             )
@@ -70,6 +77,10 @@ def record_command(
     typer.echo(
         f"recorded in {recording}; a dialect to go on from is in {dialect}: CROSSFADE_LEGACY_DIALECT={dialect}"
     )
+
+
+def _opened(url: str, seconds: float) -> None:
+    typer.echo(f"recording {shown(url)} for {seconds:g} s; Ctrl-C ends it earlier", err=True)
 
 
 def _show(found: Survey) -> None:

@@ -91,7 +91,9 @@ def running(data_dir: Path | None) -> Wiring:
     """Return the wiring of an installation that runs; raises UsageError."""
     wired = wiring(data_dir)
     if running_state(wired.data) is None:
-        raise UsageError(f"nothing runs on {wired.data.root}; start crossfade up, or name its --data-dir")
+        raise UsageError(
+            f"nothing runs on {wired.data.root}; start crossfade up, or name its data directory (--data-dir, CROSSFADE_DATA_DIR)"
+        )
     logs.to_stderr(logging.ERROR)
     return wired
 

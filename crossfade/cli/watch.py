@@ -75,7 +75,9 @@ def watch(
     wired = wiring(data_dir, flags)
     parse_topics(topic or ())  # a mistake is told before anything is connected
     if at is None and not wired.settings.hosted and running_state(wired.data) is None:
-        raise NotRunning(f"nothing runs on {wired.data.root}; start crossfade up, or name its --data-dir")
+        raise NotRunning(
+            f"nothing runs on {wired.data.root}; start crossfade up, or name its data directory (--data-dir, CROSSFADE_DATA_DIR)"
+        )
     logs.to_stderr(logging.ERROR)  # what matters of the connection is told below
     check = DeliveryCheck()
     seconds = for_.total_seconds() if for_ else None

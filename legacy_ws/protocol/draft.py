@@ -47,12 +47,13 @@ def time(value: Any) -> Any:
 def draft(survey: Survey) -> str:
     """Return the text of the file."""
     types = list(survey.types.values())
-    timed = bool(types) and all(each.role("time") for each in types)
+    # What came once, and first, to a client that had just connected is rarely news.
+    greeting = types[0] if len(types) > 1 and types[0].count == 1 else None
+    events = [each for each in types if each is not greeting]
+    timed = bool(events) and all(each.role("time") for each in events)
     settings = [f"    protocol = {survey.socketio}"] if survey.socketio else []
     if not timed:
-        settings.append(
-            "    # Of some messages no time was found: they are recognised by what they say alone."
-        )
+        settings.append("    # Of some events no time was found: all are recognised by what they say alone.")
         settings.append("    likeness = Likeness(resolution=None)")
     else:
         settings.append(
@@ -82,9 +83,7 @@ def draft(survey: Survey) -> str:
             else "        match 'message':  # it names no type",
         ]
     for each in types:
-        # What came once, and first, to a client that had just connected is rarely news.
-        greeting = len(types) > 1 and each.count == 1 and each is types[0]
-        body += _greeting(each) if greeting else _case(each)
+        body += _greeting(each) if each is greeting else _case(each)
     if not types:
         body += ["            case _:", "                yield from ()"]
     text = head + "\n".join(body) + "\n" + _HELPERS

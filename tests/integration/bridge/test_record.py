@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -106,6 +107,9 @@ async def test_nobody_there_and_nothing_said_are_told_in_one_line(tmp_path):
     code, said = await crossfade(tmp_path, "legacy", "record", "ws://127.0.0.1:9/", "--for", "1s")
     assert (code, said.count("\n")) == (1, 1)
     assert "cannot be reached" in said
+    assert not list((tmp_path / "legacy-recording").iterdir())  # or the next attempt would be refused
+    code, said = await crossfade(tmp_path, "legacy", "record", "http://127.0.0.1:9/", "--for", "1s")
+    assert (code, "write ws://HOST:PORT/PATH" in said) == (2, True)
 
     async def silent(connection):
         await connection.wait_closed()
@@ -115,3 +119,18 @@ async def test_nobody_there_and_nothing_said_are_told_in_one_line(tmp_path):
         code, said = await crossfade(tmp_path, "legacy", "record", url, "--for", "1s", "--out", "other")
     assert (code, "the server said nothing" in said) == (1, True)
     assert not list((tmp_path / "other").iterdir())
+
+
+async def test_ctrl_c_ends_a_recording_with_what_there_is(plain, tmp_path):
+    process = await asyncio.create_subprocess_exec(
+        CROSSFADE, "legacy", "record", plain.url, "--for", "10m", cwd=tmp_path, env=clean_environment(),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    told = await asyncio.wait_for(process.stderr.readline(), 30)
+    assert told.decode() == f"recording {plain.url} for 600 s; Ctrl-C ends it earlier\n"
+    await plain.broadcast(event("web-1/system", 1_000))
+    await asyncio.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    said, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 0, said
+    load_dialect(str(tmp_path / "legacy-recording/dialect.py"))

@@ -64,6 +64,16 @@ def test_a_draft_says_what_the_messages_say(tmp_path):
         dialect.decode('{"type": "event"}')
 
 
+def test_events_are_recognised_by_their_times_too_whether_or_not_the_greeting_tells_one(tmp_path):
+    readings = [{"type": "cpu", "ts": 1_790_000_000 + n} for n in range(5)]
+    timed = drafted(survey(recorded({"type": "hello"}, *readings)), tmp_path)
+    assert timed.likeness.resolution is not None
+    mixed = drafted(
+        survey(recorded({"type": "hello"}, *readings, {"type": "bye"}, {"type": "bye"})), tmp_path
+    )
+    assert mixed.likeness.resolution is None
+
+
 def test_a_server_of_socket_io_is_drafted_as_one(tmp_path):
     frames = ['0{"sid":"x"}', "40", '42["tick",{"n":1}]', '42["tick",{"n":2}]', "3"]
     found = survey([(float(n), frame) for n, frame in enumerate(frames)], protocol=4)
