@@ -15,6 +15,8 @@ from monitoring.control import Command, ControlError
 
 _LINES = (100, 300, 1000)
 _LOG_HEIGHT = 420
+_ASKED = "container-asked"
+"""What somebody is about to have done, as (command, device, name): the question stays when the page is drawn anew."""
 _ICONS = {
     Command.START: ":material/play_arrow:",
     Command.STOP: ":material/stop:",
@@ -73,6 +75,8 @@ def _one(hub: Hub, actions: Actions) -> None:
         if who.writes:
             _commands(actions, who, device, name)
         _log(actions, who, device, name)
+    if who.writes and (asked := st.session_state.get(_ASKED)) is not None:
+        _confirm(actions, who, *asked)
 
 
 def _commands(actions: Actions, who: Operator, device: str, name: str) -> None:
@@ -86,15 +90,20 @@ def _commands(actions: Actions, who: Operator, device: str, name: str) -> None:
                 if command is Command.START:
                     _carry_out(actions, who, command, device, name)
                 else:
-                    _confirm(actions, who, command, device, name)
+                    st.session_state[_ASKED] = command, device, name
 
 
-@st.dialog("Are you sure?")
+def _forget() -> None:
+    st.session_state.pop(_ASKED, None)
+
+
+@st.dialog("Are you sure?", on_dismiss=_forget)
 def _confirm(actions: Actions, who: Operator, command: Command, device: str, name: str) -> None:
     st.markdown(f"**{command.capitalize()}** container **{name}** on {device}?")
     st.caption("It gets ten seconds to end by itself; then it is killed.")
     if st.button(f"{command.capitalize()} {name}", key="confirmed", type="primary"):
         _carry_out(actions, who, command, device, name)
+        _forget()
         st.rerun()
 
 

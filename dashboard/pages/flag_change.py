@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from dashboard.actions import Actions, Operator
 from dashboard.hub import Frame, Hub
 from dashboard.pages.parts import draw_running
+from dashboard.unchanged import Unchanged
 from dashboard.views import migration
 from monitoring.control import ControlError
 from monitoring.flags.model import KEYS, Key, ValueType
+from monitoring.flags.planning import FlagPlan
 from monitoring.flags.stages import Stage
 
 
@@ -23,19 +27,25 @@ def draw_change(hub: Hub, actions: Actions, who: Operator) -> None:
         ]
         st.caption(key.meaning)
         value = _value(hub.latest(), key)
+        kept: Unchanged[FlagPlan] = Unchanged()
+
+        def planned(frame: Frame) -> FlagPlan:
+            made_of = frame.flags, dict(actions.clients())
+            return kept.answer(made_of, lambda: actions.plan(key.name, value))
+
         try:
-            actions.plan(key.name, value)
+            planned(hub.latest())
         except ControlError as problem:
             st.warning(str(problem), icon=":material/warning:")
             return
-        draw_running(hub, "plan", lambda _frame, _now: _plan(actions, key.name, value))
+        draw_running(hub, "plan", lambda frame, _: _plan(frame, planned))
         _apply(actions, who, key.name, value)
 
 
-def _plan(actions: Actions, key: str, value: str) -> None:
+def _plan(frame: Frame, planned: Callable[[Frame], FlagPlan]) -> None:
     """Say what a change would do to those who are connected at this moment."""
     try:
-        found = actions.plan(key, value)
+        found = planned(frame)
     except ControlError as problem:
         st.warning(str(problem), icon=":material/warning:")
         return

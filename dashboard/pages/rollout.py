@@ -19,6 +19,8 @@ from monitoring.flags.stages import Stage
 from monitoring.rollout.steering import Action, RolloutStep
 
 _DECISIONS = 50
+_ASKED = "rollout-asked"
+"""The action that somebody is about to take: the question stays when the page is drawn anew."""
 _BACK_TO = (Stage.SHADOW, Stage.DUALWRITE, Stage.OFF)
 _BUTTONS: dict[Action, tuple[str, str]] = {
     "advance": ("Advance", ":material/fast_forward:"),
@@ -81,10 +83,16 @@ def draw_steering(actions: Actions, records: Records, who: Operator) -> None:
         with st.container(horizontal=True, gap="small"):
             for action, (label, icon) in _BUTTONS.items():
                 if st.button(label, key=f"rollout-{action}", icon=icon):
-                    _confirm(actions, records, who, action)
+                    st.session_state[_ASKED] = action
+    if (asked := st.session_state.get(_ASKED)) is not None:
+        _confirm(actions, records, who, asked)
 
 
-@st.dialog("Steer the rollout", width="medium")
+def _forget() -> None:
+    st.session_state.pop(_ASKED, None)
+
+
+@st.dialog("Steer the rollout", width="medium", on_dismiss=_forget)
 def _confirm(actions: Actions, records: Records, who: Operator, action: Action) -> None:
     label, icon = _BUTTONS[action]
     st.markdown(f"{icon} **{label}**")
@@ -112,6 +120,7 @@ def _confirm(actions: Actions, records: Records, who: Operator, action: Action) 
             st.error(str(problem), icon=":material/error:")
             return
         st.toast("; ".join(f"{each.action}: {each.after}" for each in kept), icon=":material/task_alt:")
+        _forget()
         st.rerun()
     if not why:
         st.caption("Say why; the journal keeps it.")

@@ -161,6 +161,12 @@ def test_an_operator_starts_at_once_and_stops_after_a_question(open_as: Open) ->
     button(app, "container-stop").click().run()
     assert acting.done == [("start", "box-1", "api")]
     assert "**Stop** container **api** on box-1?" in written(app)
+    app.run()
+    assert "**Stop** container **api** on box-1?" in written(app), "drawn anew, it still asks"
+    button(app, "confirmed").click().run()
+    assert acting.done == [("start", "box-1", "api"), ("stop", "box-1", "api")]
+    app.run()
+    assert "container **api** on box-1?" not in written(app)
 
 
 def test_a_log_is_searched_and_its_marks_stay(open_as: Open) -> None:
@@ -211,6 +217,13 @@ def test_a_step_is_shown_before_it_is_taken_and_needs_a_reason(open_as: Open) ->
     assert "**live 5 %** → **live 10 %**" in written(app)
     assert button(app, "rollout-confirmed").disabled
     assert not acting.steered.journal
+    app.run()
+    assert "**live 5 %** → **live 10 %**" in written(app), "drawn anew, it still asks"
+    text(app, "rollout-why").set_value("all is well").run()
+    button(app, "rollout-confirmed").click().run()
+    assert len(acting.steered.journal) == 1
+    app.run()
+    assert not [each for each in app.button if each.key == "rollout-confirmed"]
 
 
 def test_a_command_that_is_not_possible_says_why(open_as: Open) -> None:
