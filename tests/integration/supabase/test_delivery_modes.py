@@ -16,7 +16,7 @@ from tests.integration.supabase.conftest import Database
 async def messages(database: Database, since: Any, *topics: str) -> list[dict[str, Any]]:
     rows = json.loads(
         await database.call(
-            "select coalesce(json_agg(m order by inserted_at), '[]') from realtime.messages m"
+            "select coalesce(json_agg(m order by m.inserted_at, m.ctid), '[]') from realtime.messages m"
             " where topic = any($1) and inserted_at > $2",
             list(topics),
             since,
