@@ -14,7 +14,7 @@ async def sent(project, count, topic="room-1"):
     return await sql.fetch(
         "select id::text, (payload ->> 'n')::int n,"
         " floor(extract(epoch from inserted_at at time zone 'utc') * 1000)::bigint ms"
-        " from realtime.messages where topic = $1 order by inserted_at",
+        " from realtime.messages where topic = $1 order by inserted_at, ctid",
         topic,
     )
 
