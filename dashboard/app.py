@@ -29,6 +29,11 @@ from dashboard.viewers import Viewers
 
 _FAVICON = str(Path(__file__).with_name("favicon.svg"))
 """A file of ours: Streamlit would fetch an icon by name from the internet."""
+_STYLE = """<style>
+[data-testid="stBaseButton-primary"]:not(:disabled) p,
+[data-testid="stBaseButton-primaryFormSubmit"]:not(:disabled) p { color: light-dark(#FFFFFF, #10161D); }
+</style>"""
+"""No primary colour has enough contrast both under Streamlit's white letters and as letters on our dark background."""
 _FIRST_PICTURE_SECONDS = 1.0
 """How long the first paint waits for the snapshot: a full page once is better than an empty one at once."""
 
@@ -47,8 +52,9 @@ PAGES: dict[str, tuple[str, str, Callable[[Hub], None]]] = {
 
 
 def configure() -> None:
-    """Set the title and the width; the first call of a script run."""
+    """Set the title, the width and what the theme cannot say; the first call of a script run."""
     st.set_page_config(page_title="Crossfade", page_icon=_FAVICON, layout="wide")
+    st.html(_STYLE)
 
 
 def draw(viewers: Viewers) -> None:

@@ -22,6 +22,8 @@ from tests.fakes.missing_parts import missing
 LOCKED = Path(__file__).parent / "accessibility"
 DESKTOP: ViewportSize = {"width": 1440, "height": 900}
 PHONE: ViewportSize = {"width": 390, "height": 844}
+TALL = 8000
+"""Pixels: as high as any page is long. Of what has to be scrolled to, axe does not judge the contrast."""
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 THEIRS = (
@@ -97,7 +99,7 @@ def asked(page: Page, name: str) -> Iterator[Finding]:
     for scheme in SCHEMES:
         page.emulate_media(color_scheme=scheme)
         for screen, size in (("desktop", DESKTOP), ("phone", PHONE)):
-            page.set_viewport_size(size)
+            page.set_viewport_size({"width": size["width"], "height": TALL})
             page.wait_for_function(DRAWN, arg=scheme == "dark", timeout=15_000)
             for rule, selector, why in page.evaluate(ASK):
                 yield Finding(f"{name}, {scheme}, {screen}", rule, selector, why)
