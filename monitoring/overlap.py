@@ -32,7 +32,16 @@ from typing import Final
 
 from monitoring.cursor import Cursor
 from monitoring.delivered import Delivered, Delivery, Leg, Place
-from monitoring.events import BEGINNING, OWN_KINDS, UNIDENTIFIED_EPOCH, Event, Position, StreamId
+from monitoring.events import (
+    BEGINNING,
+    OWN_DEVICE,
+    OWN_KINDS,
+    UNIDENTIFIED_EPOCH,
+    Event,
+    Position,
+    StreamId,
+    device_of,
+)
 from monitoring.fingerprint import EXACT, Fingerprint, Likeness, fingerprint
 from monitoring.service import Capabilities, Gap, Item
 
@@ -324,7 +333,7 @@ class Overlap:
         self._settle(active, event.stream, place)
         delivery = self._delivered.add(active, event, mark, now)
         if self._candidate is not None:
-            if self._candidate.must_bring(now, self._limits.lag) and event.kind not in OWN_KINDS:
+            if self._candidate.must_bring(now, self._limits.lag) and not _ours(event):
                 self._owed.append(delivery)
             self._match_held(self._candidate, delivery, now)
         return [self._given(event)]
@@ -467,7 +476,7 @@ class Overlap:
         for each in self._held:
             if now - each.at <= self._limits.lag:
                 return
-            if not each.taken and each.at > self._held_is_excused_until and each.event.kind not in OWN_KINDS:
+            if not each.taken and each.at > self._held_is_excused_until and not _ours(each.event):
                 yield each
 
     def _clear_candidate(self) -> None:
@@ -483,3 +492,8 @@ class Overlap:
             if leg is not None and leg.key == key:
                 return leg
         raise ValueError(f"{key!r} is neither the active leg nor the candidate")
+
+
+def _ours(event: Event) -> bool:
+    """Tell whether no server but ours tells of it: what it is about is the delivery, or Crossfade itself (its alerts)."""
+    return event.kind in OWN_KINDS or device_of(event.stream) == OWN_DEVICE

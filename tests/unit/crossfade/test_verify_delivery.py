@@ -39,3 +39,15 @@ def test_a_hole_a_double_a_lost_end_of_an_epoch_and_a_gap_are_each_found() -> No
     assert checked(Gap(STREAM, 1, 2, None)).findings == [
         "web-1/system epoch 1: gap from 2 to ?, history is gone"
     ]
+
+
+def test_of_a_server_that_numbers_nothing_no_hole_is_found_and_none_denied() -> None:
+    alone = checked(event(0, 1), event(0, 2))
+    assert alone.faults == 0
+    assert alone.summary() == (
+        "2 events of 1 streams: 2 of a server that numbers nothing, of which holes and doubles are not known"
+    )
+    there_and_back = checked(event(0, 1), event(1, 5), event(1, 6), event(0, 2), event(1, 9))
+    assert there_and_back.summary().startswith("5 events of 1 streams: no hole, no double, but 2 of a server")
+    assert checked(event(1, 5), event(0, 1), event(1, 5)).faults == 1
+    assert checked(event(1, 5), event(0, 1), event(1, 8), event(1, 10)).faults == 1

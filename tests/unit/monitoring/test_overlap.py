@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from monitoring.cursor import Cursor
-from monitoring.events import Event, Kind, Position
+from monitoring.events import Event, Kind, Position, StreamId
 from monitoring.overlap import Overlap, OverlapLimits
 from monitoring.service import Capabilities, Gap
 from tests.fakes.event_factory import event, opened
@@ -313,6 +313,24 @@ def test_what_only_our_own_servers_tell_of_a_stream_keeps_nobody_from_moving() -
     overlap.open("back", NAMELESS)
     overlap.live("back", 14.0)
     assert overlap.offer("there", replace(one(8), kind=Kind.BRIDGE_GAP), 24.0)
+    overlap.offer("there", one(9), 25.0)
+    overlap.offer("back", nameless(one(9)), 25.0)
+    assert not overlap.obstacle(28.0)
+
+
+def test_streams_of_crossfade_itself_keep_nobody_from_moving() -> None:
+    ours = replace(one(6), stream=StreamId("crossfade/alerts"), kind="alerts_collected")
+    overlap = moving()
+    overlap.open("there", IDENTIFIED)
+    overlap.live("there", 0.0)
+    assert overlap.offer("there", ours, 10.0) == []
+    assert overlap.offer("old", nameless(one(7)), 11.0)
+    assert overlap.offer("there", one(7), 11.0) == []
+    assert not overlap.obstacle(14.0)
+    assert overlap.switch(14.0) == [ours]
+    overlap.open("back", NAMELESS)
+    overlap.live("back", 14.0)
+    assert overlap.offer("there", replace(ours, seq=7), 24.0)
     overlap.offer("there", one(9), 25.0)
     overlap.offer("back", nameless(one(9)), 25.0)
     assert not overlap.obstacle(28.0)
