@@ -26,7 +26,7 @@ SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 SCHEMES = ("light", "dark")
 FIRST = next(iter(PAGES))
 _COLORS = 128
-_USEFUL = "[data-testid='stMetricValue'], [data-testid='stDataFrame'], [data-testid='stMarkdown'] h3"
+_USEFUL = "[data-testid='stMetricValue'], [data-testid='stDataFrame'], [data-testid='stVegaLiteChart'], [data-testid='stMarkdown'] h3"
 _ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -47,7 +47,7 @@ def take(browser: Browser, url: str, file: Path, size: tuple[int, int], *, dark:
         page = context.new_page()
         began = time.monotonic()
         page.goto(url)
-        page.locator(_USEFUL).first.wait_for(timeout=20_000)
+        page.locator(_USEFUL).locator("visible=true").first.wait_for(timeout=20_000)
         seconds = time.monotonic() - began
         page.wait_for_timeout(4000)  # tables and charts fade in after their first data
         picture = Image.open(io.BytesIO(page.screenshot()))

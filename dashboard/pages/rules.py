@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import streamlit as st
 
@@ -30,7 +31,7 @@ def draw_rules(hub: Hub, records: Records, who: Operator | None) -> None:
             draw_empty(":material/error:", str(problem))
             return
         with st.container(border=True, gap="small"):
-            st.markdown(f"**Rules** :gray[{escape(found.file)}]")
+            st.markdown(f"**Rules** :gray[{escape(Path(found.file).name)}]", help=escape(found.file))
             if found.problem:
                 st.warning(escape(found.problem), icon=":material/warning:")
             draw_table(

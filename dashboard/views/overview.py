@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from dashboard import figures
 from dashboard.hub import Frame
-from dashboard.model import event_rate
-from dashboard.views import containers, hosts
+from dashboard.model import HostView, event_rate
+from dashboard.views import alerts, containers, hosts
 from dashboard.views.words import Columns, Figure, plural
 
 _WELL = frozenset({"up"})
@@ -50,22 +50,49 @@ def key_figures(frame: Frame, now: datetime) -> list[Figure]:
 
 
 def troubles(frame: Frame, now: datetime) -> Iterator[str]:
-    """Yield what needs a person, in words, the worst first."""
-    for host in frame.state.hosts.values():
+    """Yield what needs a person, in words, the worst first: alerts that nobody has taken on, then what no alert told of."""
+    firing = alerts.firing(frame)
+    for alert in firing:
+        if not alert.acknowledged_by:
+            since = "" if alert.since is None else f" for {figures.age(alert.since, now)}"
+            yield f":material/notifications: **{alerts.title(alert)}**{since}"
+    told = {(alert.device, alert.item) for alert in firing}
+    seen = frame.state.hosts.values()
+    for device, item, words in (*_hosts(seen, now), *_containers(seen), *_disks(seen)):
+        if (device, item) not in told:
+            yield words
+
+
+_Trouble = tuple[str, str, str]
+"""The device, what of it (empty: itself), and the words."""
+
+
+def _hosts(seen: Iterable[HostView], now: datetime) -> Iterator[_Trouble]:
+    for host in seen:
         word = hosts.status(host, now)
         if word not in {"up", "unknown"}:
             since = "" if host.age_of is None else f", newest reading {figures.age(host.age_of, now)} ago"
-            yield f":material/dns: **{host.name}** is {word}{since}"
-    for host in frame.state.hosts.values():
+            yield host.name, "", f":material/dns: **{host.name}** is {word}{since}"
+
+
+def _containers(seen: Iterable[HostView]) -> Iterator[_Trouble]:
+    for host in seen:
         for each in host.containers:
             if each.health == "unhealthy" or each.status in {"restarting", "dead"}:
                 word = "unhealthy" if each.health == "unhealthy" else each.status
-                yield f":material/deployed_code: **{each.name}** on {host.name} is {word}"
+                words = f":material/deployed_code: **{each.name}** on {host.name} is {word}"
+                yield host.name, each.name, words
+
+
+def _disks(seen: Iterable[HostView]) -> Iterator[_Trouble]:
+    for host in seen:
         for disk in host.newest.disks if host.newest else ():
             if disk.used_percent is not None and disk.used_percent >= _FULL_PERCENT:
+                full = figures.percent(disk.used_percent)
                 yield (
-                    f":material/hard_drive: **{disk.mount}** on {host.name} is "
-                    f"{figures.percent(disk.used_percent)} full"
+                    host.name,
+                    disk.mount,
+                    f":material/hard_drive: **{disk.mount}** on {host.name} is {full} full",
                 )
 
 

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from dashboard import figures, reports
+from dashboard.alerts import Alert
 from dashboard.applications import Application, Connections, Semaphore, Session
 from dashboard.hub import Frame
 from dashboard.model import Connection, HostView, Move, State
@@ -304,6 +305,19 @@ def test_the_overview_counts() -> None:
     found = list(overview.troubles(frame, NOW))
     assert "**old** is down" in found[0]
     assert "**mailer** on box_1 is unhealthy" in found[1]
+    since = NOW - timedelta(minutes=5)
+    alert = Alert(
+        *("a-1", "container-unhealthy", "box_1", "mailer", "warning", "firing"),
+        firing=True, since=since, value="unhealthy", expected="", summary="", flapping=False, acknowledged_by="",
+        told_at=NOW,
+    )  # fmt: skip
+    told = replace(frame, state=replace(state, alerts={alert.id: alert}))
+    assert list(overview.troubles(told, NOW)) == [
+        ":material/notifications: **container-unhealthy: box_1 mailer** for 5 min",
+        found[0],
+    ]
+    taken = replace(frame, state=replace(state, alerts={alert.id: replace(alert, acknowledged_by="ann")}))
+    assert list(overview.troubles(taken, NOW)) == [found[0]]
     full = replace(host, containers=(), newest=replace(HOST, disks=(replace(DISKS[0], used_bytes=95e9),)))
     assert "**/** on box_1 is 95.0 % full" in next(
         overview.troubles(replace(FULL, state=State(hosts={"box_1": full})), NOW)
