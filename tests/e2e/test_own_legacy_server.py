@@ -28,9 +28,11 @@ async def test_its_events_reach_both_backends_and_status_and_doctor_say_what_it_
             }  # fmt: skip
             for backend in ("legacy", "supabase"):
                 watched = await asyncio.to_thread(made.run, "watch", "--backend", backend, "--for", "3")
-                assert {e["stream"] for e in events(watched.stdout) if "stream" in e} == {"web-1/system"}, (
-                    watched
-                )
+                # On a busy machine an alert may fire, and is an event of its own.
+                streams = {e["stream"] for e in events(watched.stdout) if "stream" in e} - {
+                    "crossfade/alerts"
+                }
+                assert streams == {"web-1/system"}, watched
             for command in ("status", "doctor"):
                 report = json.loads((await asyncio.to_thread(made.run, command, "--format", "json")).stdout)
                 checks = {check["name"]: check for check in report["checks"]}
