@@ -77,7 +77,8 @@ def _open(client: docker.APIClient, run: Run, read_seconds: float | None, **para
     try:
         response.raise_for_status()
     except requests.HTTPError as error:
-        create_api_error_from_http_exception(error)
+        with response:
+            create_api_error_from_http_exception(error)
     return response
 
 
@@ -113,16 +114,15 @@ def read_on(client: docker.APIClient, run: Run, since: int, pipe: Pipe) -> None:
         # A stopped container's log is all there: it ends, and its last line may lack an end.
         seconds = None if run.running else _SNAPSHOT_SECONDS
         begin = f"{since // 10**9}.{since % 10**9:09d}"
-        response = _open(client, run, seconds, follow=int(run.running), since=begin)
-        stream = CancellableStream(response.iter_content(None), response)
-        if not pipe.opened(stream.close):
-            stream.close()
-            return
-        parser = LogLines(terminal=run.terminal)
-        for chunk in stream:
-            pipe.put(parser.feed(chunk))
-        if not run.running:
-            pipe.put(parser.rest())
+        with _open(client, run, seconds, follow=int(run.running), since=begin) as response:
+            stream = CancellableStream(response.iter_content(None), response)
+            if not pipe.opened(stream.close):
+                return
+            parser = LogLines(terminal=run.terminal)
+            for chunk in stream:
+                pipe.put(parser.feed(chunk))
+            if not run.running:
+                pipe.put(parser.rest())
     except (*FOREIGN_ERRORS, NotALog) as caught:
         error = caught
     finally:
