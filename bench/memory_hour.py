@@ -84,6 +84,7 @@ def measure(made: Installation, seconds: float) -> bool:
     _, said = watcher.communicate(timeout=60)
     print("watcher:", " ".join(said.split())[-200:])
     failed = sum(load.failed.values())
+    print(f"{memory:.0f} MB, {failed} requests failed, the watcher ended with {watcher.returncode}")
     return memory < LIMIT_MB and not failed and watcher.returncode == 0
 
 
