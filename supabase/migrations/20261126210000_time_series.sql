@@ -552,23 +552,30 @@ declare
   v_made int;
   v_left int;
   v_old record;
+  v_alone boolean := true;
 begin
   -- One of the owners at a time, whoever comes first. The others need not wait: it is being done.
   if not pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtext('cf_maintain')) then
     return '{"busy": true, "events_deleted": 0, "hours_left": 0, "partitions_dropped": 0, "partitions_made": 0}'::jsonb
       || (select pg_catalog.to_jsonb(s) from public.cf_storage s);
   end if;
-  -- First what locks cf_samples: an append that waits for that holds no row that is deleted after it.
-  v_made := public.cf_ensure_partitions();
+  -- First what locks cf_samples: an append that waits for that holds no row that is deleted after it. Where an append of
+  -- late samples holds it for long, nothing is made or dropped this time, and the rest is done.
+  begin
+    v_made := public.cf_ensure_partitions();
+  exception when lock_not_available then
+    v_made := 0;
+    v_alone := false;
+  end;
   for v_old in
     select p.* from public.cf_partitions() p join public.cf_levels l using (level)
-    where p.to_day::timestamp at time zone 'UTC' <= pg_catalog.now() - l.keep order by p.level, p.from_day
+    where v_alone and p.to_day::timestamp at time zone 'UTC' <= pg_catalog.now() - l.keep order by p.level, p.from_day
   loop
     v_dropped := v_dropped + public.cf_drop_partition(v_old.level, v_old.name, v_old.to_day)::int;
   end loop;
   -- The bound in bytes: the finest level gives up its oldest day first; what is being written, and days, stay.
   update public.cf_storage set used_bytes = public.cf_used_bytes() returning * into v_storage;
-  if v_storage.used_bytes > v_storage.limit_bytes then
+  if v_alone and v_storage.used_bytes > v_storage.limit_bytes then
     for v_old in
       select p.* from public.cf_partitions() p
       where p.level < 1440 and p.to_day < (pg_catalog.now() at time zone 'UTC')::date order by p.level, p.from_day

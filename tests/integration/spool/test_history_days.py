@@ -214,38 +214,73 @@ async def test_the_service_role_appends_across_days(database: Any) -> None:
     await database.connection.execute("reset role")
 
 
+LATE = "web-9/system"
+
+
+def six_days_ago() -> datetime:
+    """Return an hour of a day that housekeeping drops as soon as it is rolled up."""
+    return (datetime.now(UTC) - timedelta(days=6)).replace(minute=0, second=0, microsecond=0)
+
+
+def late_sample(at: datetime, seq: int) -> str:
+    event = {
+        "id": str(uuid4()), "stream": LATE, "epoch": 1, "seq": seq, "kind": "metric_collected",
+        "occurred_at": (at + timedelta(seconds=seq)).isoformat(), "payload": {"cpu_usage": seq}, "metric_type": "system",
+    }  # fmt: skip
+    return json.dumps([event])
+
+
 async def test_a_late_sample_waits_for_the_housekeeping_that_drops_its_day(database: Any) -> None:
     owner = str(uuid4())
-    stream = "web-9/system"
-    at = (datetime.now(UTC) - timedelta(days=6)).replace(minute=0, second=0, microsecond=0)
-
-    def row(seq: int) -> str:
-        event = {
-            "id": str(uuid4()), "stream": stream, "epoch": 1, "seq": seq, "kind": "metric_collected",
-            "occurred_at": (at + timedelta(seconds=seq)).isoformat(), "payload": {"cpu_usage": seq}, "metric_type": "system",
-        }  # fmt: skip
-        return json.dumps([event])
-
+    at = six_days_ago()
     writer, keeper = [await asyncpg.connect(database.url) for _ in range(2)]
     try:
-        await writer.fetchval("select public.cf_acquire_lease($1, $2, 1)", stream, owner)
-        await writer.fetchval("select public.cf_append($1, $2)", owner, row(1))
+        await writer.fetchval("select public.cf_acquire_lease($1, $2, 1)", LATE, owner)
+        await writer.fetchval("select public.cf_append($1, $2)", owner, late_sample(at, 1))
         async with asyncio.timeout(20):
             while await keeper.fetchval("select public.cf_roll_up()"):  # what is not rolled up is not dropped
                 pass
         dropping = keeper.transaction()
         await dropping.start()
         assert json.loads(await keeper.fetchval("select public.cf_maintain()"))["partitions_dropped"] >= 1
-        appending = asyncio.create_task(writer.fetchval("select public.cf_append($1, $2)", owner, row(2)))
+        appending = asyncio.create_task(
+            writer.fetchval("select public.cf_append($1, $2)", owner, late_sample(at, 2))
+        )
         async with asyncio.timeout(20):
             while not await keeper.fetchval("select exists (select from pg_locks where not granted)"):
                 await asyncio.sleep(0.01)
         await dropping.commit()
         assert await appending == 1
-        kept = await keeper.fetchval(
-            "select max(sampled_at) from public.cf_samples where stream = $1", stream
-        )
+        kept = await keeper.fetchval("select max(sampled_at) from public.cf_samples where stream = $1", LATE)
         assert kept == at + timedelta(seconds=2)
+    finally:
+        writer.terminate()
+        keeper.terminate()
+
+
+async def test_an_append_of_late_samples_that_takes_long_holds_up_only_the_dropping(database: Any) -> None:
+    owner = str(uuid4())
+    at = six_days_ago()
+    writer, keeper = [await asyncpg.connect(database.url) for _ in range(2)]
+    try:
+        await writer.fetchval("select public.cf_acquire_lease($1, $2, 1)", LATE, owner)
+        await writer.fetchval("select public.cf_append($1, $2)", owner, late_sample(at, 1))
+        recent = datetime.now(UTC) - timedelta(hours=30)
+        await writer.fetchval("select public.cf_append($1, $2)", owner, late_sample(recent, 2))
+        appending = writer.transaction()
+        await appending.start()
+        await writer.fetchval("select public.cf_append($1, $2)", owner, late_sample(at, 3))
+        async with asyncio.timeout(60):
+            done = json.loads(await keeper.fetchval("select public.cf_maintain()"))
+            while await keeper.fetchval(
+                "select exists (select from public.cf_rollup_pending where hour > $1)", at
+            ):
+                done = json.loads(await keeper.fetchval("select public.cf_maintain()"))
+        assert (done["partitions_dropped"], done["partitions_made"]) == (0, 0)
+        await appending.commit()
+        async with asyncio.timeout(60):
+            while not done["partitions_dropped"]:
+                done = json.loads(await keeper.fetchval("select public.cf_maintain()"))
     finally:
         writer.terminate()
         keeper.terminate()
