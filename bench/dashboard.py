@@ -58,7 +58,7 @@ MEMORY = """() => {
   return null;
 }"""
 SETTLE_SECONDS = 10
-FIRST = "[data-testid='stMetricValue'], [data-testid='stDataFrame'], [data-testid='stMarkdown'] h3"
+FIRST = "[data-testid='stMetricValue'], [data-testid='stDataFrame'], [data-testid='stMarkdown'] p > .stMarkdownColoredText:only-child > [role='img']"
 
 
 @contextlib.asynccontextmanager

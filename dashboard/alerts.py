@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from dashboard import figures
 from dashboard.readings import mapping, mappings, text, time_of
 from monitoring.events import Event
 
@@ -93,4 +94,4 @@ def _alert(each: Mapping[str, Any], event: Event) -> Alert | None:
 def _shown(value: object) -> str:
     if isinstance(value, bool) or value is None:
         return "" if value is None else str(value).lower()
-    return f"{value:g}" if isinstance(value, int | float) else text(value)
+    return figures.short(value) if isinstance(value, int | float) else text(value)

@@ -29,11 +29,7 @@ from dashboard.viewers import Viewers
 
 _FAVICON = str(Path(__file__).with_name("favicon.svg"))
 """A file of ours: Streamlit would fetch an icon by name from the internet."""
-_STYLE = """<style>
-[data-testid="stBaseButton-primary"]:not(:disabled) p,
-[data-testid="stBaseButton-primaryFormSubmit"]:not(:disabled) p { color: light-dark(#FFFFFF, #10161D); }
-</style>"""
-"""No primary colour has enough contrast both under Streamlit's white letters and as letters on our dark background."""
+_STYLE = Path(__file__).with_name("style.css")
 _FIRST_PICTURE_SECONDS = 1.0
 """How long the first paint waits for the snapshot: a full page once is better than an empty one at once."""
 

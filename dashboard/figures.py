@@ -58,6 +58,11 @@ def plain(value: float | None, digits: int = 2) -> str:
     return UNKNOWN if value is None else f"{value:.{digits}f}"
 
 
+def short(value: float) -> str:
+    """Return a number of any size with up to four digits; from a thousand on it is whole."""
+    return f"{value:.4g}" if abs(value) < _STEP else f"{value:.0f}"
+
+
 def milliseconds(seconds: float | None) -> str:
     """Return a short duration: milliseconds, or seconds from one on."""
     if seconds is None:

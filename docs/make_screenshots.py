@@ -26,7 +26,7 @@ SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 SCHEMES = ("light", "dark")
 FIRST = next(iter(PAGES))
 _COLORS = 128
-_USEFUL = "[data-testid='stMetricValue'], [data-testid='stDataFrame'], [data-testid='stVegaLiteChart'], [data-testid='stMarkdown'] h3"
+_USEFUL = "[data-testid='stMetricValue'], [data-testid='stDataFrame'], [data-testid='stVegaLiteChart'], [data-testid='stMarkdown'] p > .stMarkdownColoredText:only-child > [role='img']"
 _ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",

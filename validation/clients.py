@@ -252,7 +252,8 @@ class Clients:
         if self._unreadable:
             yield f"{self._unreadable} reports of clients that cannot be read: they may be of another version"
         if self._lost_track:
-            yield f"{self._lost_track} stretches of clients' streams from before what is still known here"
+            each = "stretch" if self._lost_track == 1 else "stretches"
+            yield f"{self._lost_track} {each} of clients' streams from before what is still known here"
         if self._names and not self._by_contents:
             yield "the contents that clients saw: rules let fields differ, and a digest knows no fields"
 

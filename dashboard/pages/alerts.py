@@ -29,7 +29,7 @@ def draw(hub: Hub) -> None:
 
 def _open(frame: Frame, now: datetime) -> None:
     with st.container(border=True, gap="small"):
-        st.markdown(f"**Open alerts** :gray[{len(alerts.firing(frame))} fire]")
+        st.markdown(f"**Open alerts** :gray[{len(alerts.firing(frame))} firing]")
         draw_table(
             alerts.rows(frame, now),
             key="open-alerts",

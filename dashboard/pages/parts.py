@@ -19,6 +19,8 @@ SLOW_SECONDS = 2.0
 CALM_SECONDS = 5.0
 """For what hardly ever changes."""
 EMPTY_HEIGHT = 130
+_ROW_PIXELS = 31
+"""Of a table, its header too: 2.1875 of the theme's base font size, rounded. Any other number cuts the last row."""
 
 
 Draw = Callable[[Frame, datetime], None]
@@ -131,7 +133,7 @@ def draw_table(
         _arrow(rows),
         key=key,
         hide_index=True,
-        height=(most + 1) * 35 + 2 if count > most else "auto",
+        height=(most + 1) * _ROW_PIXELS + 2 if count > most else "content",
         alt=alt,
         column_config=columns,
     )
@@ -155,7 +157,7 @@ def draw_empty(icon: str, text: str, height: int = EMPTY_HEIGHT) -> None:
     with st.container(
         horizontal_alignment="center", vertical_alignment="center", height=height, border=False
     ):
-        st.markdown(f"### :gray[{icon}]", width="content")
+        st.markdown(f":gray[{icon}]", width="content")  # large, by style.css; no heading
         st.caption(escape(text), width="content", text_alignment="center")
 
 

@@ -9,6 +9,7 @@ import streamlit as st
 from dashboard.hub import Frame, Hub
 from dashboard.pages.parts import draw_figures, draw_live, draw_running, draw_table
 from dashboard.views import system
+from dashboard.views.words import escape
 
 _NOT_TOLD = "Nothing has been said yet: a running crossfade up writes it."
 
@@ -22,7 +23,7 @@ def draw(hub: Hub) -> None:
 def _system(frame: Frame, now: datetime) -> None:
     draw_figures(system.key_figures(frame), key="system-figures")
     with st.container(border=True, gap="small"):
-        st.markdown("**Parts** :gray[of `crossfade up`]")
+        st.markdown("**Parts** :gray[of `crossfade up`]", help=escape(system.log_places(frame)) or None)
         draw_table(
             system.parts(frame),
             key="parts",

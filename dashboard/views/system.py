@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import PurePath
 
 from dashboard import figures
 from dashboard.hub import Frame
@@ -29,7 +30,7 @@ def key_figures(frame: Frame) -> list[Figure]:
         Figure(
             "On their way",
             figures.count(int(sum(pending))) if pending else figures.UNKNOWN,
-            "events in the spool, not yet acknowledged",
+            "events, unacknowledged",
         ),
         Figure("Not deliverable", figures.count(lost) if system.paths else figures.UNKNOWN, "events, of all"),
         Figure(
@@ -57,8 +58,14 @@ def parts(frame: Frame) -> Columns:
         "Restarts": [figures.plain(part.restarts, 0) for part in each],
         "Address": [part.address for part in each],
         "Detail": [part.detail for part in each],
-        "Log": [part.log for part in each],
+        "Log": [PurePath(part.log).name for part in each],
     }
+
+
+def log_places(frame: Frame) -> str:
+    """Return the directories that logs of parts are in, in a sentence; empty where there are none."""
+    places = dict.fromkeys(str(PurePath(part.log).parent) for part in frame.system.parts if part.log)
+    return f"Logs are in {', '.join(places)}" if places else ""
 
 
 def paths(frame: Frame) -> Columns:

@@ -34,7 +34,7 @@ def key_figures(frame: Frame) -> list[Figure]:
         Figure(
             "Certain to",
             figures.UNKNOWN if found.upper_bound is None else f"{100 * found.upper_bound:.2g} %",
-            "at most so many differ (95 %)",
+            "at most differ (95 %)",
         ),
         Figure("Since it began", figures.count(found.total_decided), "events compared"),
     ]

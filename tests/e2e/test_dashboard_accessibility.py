@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,10 +11,8 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Page, ViewportSize, expect
 
-from crossfade.addresses import free_port
 from dashboard.app import PAGES
-from tests.e2e.installation import ROOT, clean_environment, wait_until
-from tests.fakes.missing_parts import missing
+from tests.node_packages import installed
 
 LOCKED = Path(__file__).parent / "accessibility"
 DESKTOP: ViewportSize = {"width": 1440, "height": 900}
@@ -31,6 +26,9 @@ THEIRS = (
 )
 """What is inside Streamlit's own widgets, out of our reach: rule, part of the selector, reason."""
 
+PRIMARY = "[data-testid^='stBaseButton-primary']:enabled"
+ENOUGH_CONTRAST = 4.5
+"""WCAG 2.2, 1.4.3."""
 ASK = """async () => {
   const found = await axe.run(document, {resultTypes: ["violations"]});
   return found.violations
@@ -58,40 +56,8 @@ class Finding:
 @pytest.fixture
 def axe(tmp_path: Path) -> str:
     """The text of axe-core, installed from the lock file into a directory of its own."""
-    npm = shutil.which("npm")
-    if npm is None:
-        missing("Node.js with npm", "install Node.js 20 or newer (apt-get install nodejs npm)")
-    for file in LOCKED.glob("package*.json"):
-        shutil.copy(file, tmp_path)
-    command = ["npm", "ci", "--omit=dev", "--no-audit", "--no-fund", "--prefer-offline", "--ignore-scripts"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    if done.returncode != 0:
-        said = " ".join(done.stderr.split())[-300:]
-        missing(f"axe-core ({said})", f"run `{' '.join(command)}` in {LOCKED.relative_to(ROOT)}")
-    return (tmp_path / "node_modules/axe-core/axe.min.js").read_text("utf-8")
-
-
-@pytest.fixture
-def themed_dashboard() -> Iterator[str]:
-    """The address of a dashboard with something on every page, in our colours: they are read from the directory it runs in."""
-    port = free_port("127.0.0.1")
-    script = ROOT / "tests/fakes/dashboard_script.py"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "crossfade.dashboard", "--port", str(port), "--script", str(script)],
-        cwd=ROOT, env=clean_environment(PYTHONPATH=str(ROOT)),
-    )  # fmt: skip
-
-    def listens() -> bool:
-        assert process.poll() is None
-        with socket.socket() as one:
-            return one.connect_ex(("127.0.0.1", port)) == 0
-
-    try:
-        wait_until("the dashboard listens", listens)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(20)
+    place = installed(LOCKED, tmp_path, "axe-core")
+    return (place / "node_modules/axe-core/axe.min.js").read_text("utf-8")
 
 
 def asked(page: Page, name: str) -> Iterator[Finding]:
@@ -110,20 +76,36 @@ def ours(finding: Finding) -> bool:
     return not any(finding.rule == rule and part in finding.selector for rule, part, _ in THEIRS)
 
 
-def test_nothing_serious_stands_in_anybodys_way(page: Page, axe: str, themed_dashboard: str) -> None:
-    """As an operator, who sees every switch; the question before a container is stopped is one more page."""
-    page.goto(f"{themed_dashboard}/migration")
+def open_form(page: Page) -> None:
     page.get_by_role("button", name="Sign in to act").click(timeout=30_000)
     page.get_by_role("tab", name="Token").click()
+    expect(page.get_by_role("button", name="Use the token")).to_be_visible(timeout=15_000)
+
+
+def sign_in(page: Page) -> None:
+    open_form(page)
     page.get_by_label("Access token").fill("op")
     page.get_by_role("button", name="Use the token").click()
+    expect(page.get_by_text("ann · operator")).to_be_visible(timeout=30_000)
+
+
+def ask_to_stop(page: Page) -> None:
+    sign_in(page)
+    page.locator(".st-key-container-stop button").click(timeout=15_000)
+    expect(page.locator(".st-key-confirmed button")).to_be_visible(timeout=15_000)
+
+
+def test_nothing_serious_stands_in_anybodys_way(page: Page, axe: str, full_dashboard: str) -> None:
+    """As an operator, who sees every switch; the question before a container is stopped is one more page."""
+    page.goto(f"{full_dashboard}/migration")
+    sign_in(page)
     expect(page.get_by_role("button", name="Apply")).to_be_visible(timeout=30_000)
     page.evaluate(axe)
 
     found: list[Finding] = []
     for path, (title, _, _) in PAGES.items():
         page.get_by_role("link", name=title, exact=True).click()
-        page.wait_for_url(f"{themed_dashboard}/{path if path != 'overview' else ''}")
+        page.wait_for_url(f"{full_dashboard}/{path if path != 'overview' else ''}")
         expect(page.locator(".stApp[data-test-script-state='notRunning']")).to_be_visible(timeout=15_000)
         found += asked(page, title)
     page.get_by_role("link", name="Containers", exact=True).click()
@@ -137,3 +119,39 @@ def test_nothing_serious_stands_in_anybodys_way(page: Page, axe: str, themed_das
         assert any(each.rule == rule and part in each.selector for each in found), (
             f"gone, strike it: {rule} {part}, {reason}"
         )
+
+
+def luminance(color: str) -> float:
+    """Return the relative luminance of a colour as browsers write it, rgb(1, 2, 3) (WCAG 2.2, "relative luminance")."""
+    shares = (int(each) / 255 for each in re.findall(r"\d+", color)[:3])
+    red, green, blue = (
+        each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in shares
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the contrast ratio of two colours, 1 to 21 (WCAG 2.2, "contrast ratio")."""
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_contrast_is_what_the_guidelines_say() -> None:
+    assert contrast("rgb(0, 0, 0)", "rgb(255, 255, 255)") == pytest.approx(21)
+    assert contrast("rgb(119, 119, 119)", "rgb(255, 255, 255)") == pytest.approx(4.48, abs=0.005)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("opened", [open_form, ask_to_stop])
+def test_the_main_button_can_be_read_in_forms_and_questions(
+    page: Page, full_dashboard: str, opened: Callable[[Page], None], scheme: Literal["light", "dark"]
+) -> None:
+    """They stand outside of the app's element, which alone says whether it is light or dark; axe passes over the question."""
+    page.emulate_media(color_scheme=scheme)
+    page.goto(f"{full_dashboard}/containers")
+    opened(page)
+    page.wait_for_function(DRAWN, arg=scheme == "dark", timeout=15_000)
+    button = page.locator(PRIMARY).last
+    letters = button.locator("p").evaluate("each => getComputedStyle(each).color")
+    ground = button.evaluate("each => getComputedStyle(each).backgroundColor")
+    assert contrast(letters, ground) >= ENOUGH_CONTRAST, (letters, ground)

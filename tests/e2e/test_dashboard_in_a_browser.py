@@ -6,18 +6,13 @@ import json
 import os
 import re
 import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from crossfade.addresses import free_port
 from dashboard.app import PAGES
-from tests.e2e.installation import ROOT, Installation, clean_environment, finish, wait_until
+from tests.e2e.installation import Installation, finish, wait_until
 from tests.integration.collectors.conftest import Containers
 
 PASSWORD = "correct horse battery"
@@ -51,29 +46,6 @@ def test_the_dashboard_is_live_and_follows_the_flags(
     expect(page.get_by_text("mean and highest").first).to_be_visible(timeout=30_000)
     parity = json.loads((made.directory / ".crossfade/run/parity.json").read_text())
     assert parity["counts"]["missing_supabase"] == parity["counts"]["missing_legacy"] == 0
-
-
-@pytest.fixture
-def full_dashboard(tmp_path: Path) -> Iterator[str]:
-    """The address of a dashboard with something on every page."""
-    port = free_port("127.0.0.1")
-    script = ROOT / "tests/fakes/dashboard_script.py"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "crossfade.dashboard", "--port", str(port), "--script", str(script)],
-        cwd=tmp_path, env=clean_environment(PYTHONPATH=str(ROOT)),
-    )  # fmt: skip
-
-    def listens() -> bool:
-        assert process.poll() is None
-        with socket.socket() as one:
-            return one.connect_ex(("127.0.0.1", port)) == 0
-
-    try:
-        wait_until("the dashboard listens", listens)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 def test_every_page_is_drawn_under_its_content_security_policy(page: Page, full_dashboard: str) -> None:

@@ -12,7 +12,7 @@ import streamlit as st
 from dashboard import app
 from dashboard.sources import Sources
 from dashboard.viewers import Viewers
-from monitoring.events import StreamId
+from monitoring.events import Event, StreamId
 from monitoring.flags.loading import load
 from monitoring.rollout.steering import RolloutStep
 from tests.fakes.dashboard_records import AGENT, Kept, command
@@ -42,7 +42,7 @@ _DRIVE = {
 }
 
 
-def _more(now: datetime) -> list[object]:
+def _more(now: datetime) -> list[Event]:
     check = {
         "check": "shop",
         "type": "http",
@@ -140,8 +140,7 @@ def _viewers() -> Viewers:
         ),
         command(1, "succeeded", exit_code=0, output="done\n"),
     ]
-    service = ReplayedService()
-    service.offer(_more(datetime.now(UTC)))  # type: ignore[arg-type]  # events, all of them
+    service = ReplayedService(known=_more(datetime.now(UTC)))
     viewers = Viewers(
         Sources(
             connect=lambda _: connected(service),

@@ -220,11 +220,20 @@ def states_report() -> dict[str, Any]:
 
 
 class ReplayedService(MonitoringService):
-    """Ten minutes of a host as history, and its events live; ``outage`` and ``move`` are what tests do to it."""
+    """Ten minutes of a host as history, and its events live; ``outage`` and ``move`` are what tests do to it.
+
+    ``known`` is told to every client besides: the newest of streams that say nothing more.
+    """
 
     def __init__(
-        self, *, history: int = 300, interval: float | None = 2.0, with_containers: bool = True
+        self,
+        *,
+        history: int = 300,
+        interval: float | None = 2.0,
+        with_containers: bool = True,
+        known: Sequence[Event] = (),
     ) -> None:
+        self._known = tuple(known)
         begin = datetime.now(UTC) - timedelta(seconds=2 * history)
         self._events: list[Event] = []
         for seq in range(1, history + 1):
@@ -254,8 +263,9 @@ class ReplayedService(MonitoringService):
     async def snapshot(self, topics: Collection[Topic]) -> Snapshot:
         if not self._up:
             raise Unreachable("legacy", "connection refused")
-        newest = {(each.stream, each.kind): each for each in self._events}
-        heads = {each.stream: each.position for each in self._events}
+        events = (*self._known, *self._events)
+        newest = {(each.stream, each.kind): each for each in events}
+        heads = {each.stream: each.position for each in events}
         return Snapshot(tuple(newest.values()), Cursor(heads))
 
     def subscribe(self, topics: Collection[Topic], since: Cursor | None = None) -> Subscription[Item]:
@@ -283,7 +293,7 @@ class ReplayedService(MonitoringService):
         self.backend_now = to
 
     async def _feed(self, since: Cursor, out: Subscription[Item]) -> None:
-        for each in self._events:
+        for each in (*self._known, *self._events):
             if each.position > since.get(each.stream, Position(0, 0)):
                 await out.put(each)
         while True:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ import pytest
 from embedded.keys import Keys, load_or_create, sign
 from embedded.postgres import Postgres
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
-from tests.fakes.missing_parts import missing
+from tests.node_packages import installed
 
 ROOT = Path(__file__).parents[2]
 JAVASCRIPT = Path(__file__).parent / "js"
@@ -150,18 +149,4 @@ async def until(condition: Callable[[], object], what: str, seconds: float = 10.
 @pytest.fixture(scope="session")
 def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The JavaScript client and our programs for it, installed from the lock file into a directory of their own."""
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        missing("Node.js with npm", "install Node.js 20 or newer (apt-get install nodejs npm)")
-    place = tmp_path_factory.mktemp("javascript")
-    for file in JAVASCRIPT.iterdir():
-        if file.is_file():
-            shutil.copy(file, place)
-    command = ["npm", "ci", "--omit=dev", "--no-audit", "--no-fund", "--prefer-offline", "--ignore-scripts"]
-    done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=120, check=False)
-    if done.returncode != 0:
-        said = " ".join(done.stderr.split())[-300:]
-        missing(
-            f"@supabase/supabase-js ({said})", f"run `{' '.join(command)}` in {JAVASCRIPT.relative_to(ROOT)}"
-        )
-    return place
+    return installed(JAVASCRIPT, tmp_path_factory.mktemp("javascript"), "@supabase/supabase-js")

@@ -65,6 +65,12 @@ def test_the_rest() -> None:
     assert figures.rate(None) == figures.UNKNOWN
     assert figures.plain(0.5) == "0.50"
     assert figures.plain(None) == figures.UNKNOWN
+    assert [figures.short(each) for each in (0.0012, 71, 97.8068, 1234.5)] == [
+        "0.0012",
+        "71",
+        "97.81",
+        "1234",
+    ]
     assert figures.count(18402) == "18\N{NARROW NO-BREAK SPACE}402"
     assert figures.count(None) == figures.UNKNOWN
     assert figures.age(NOW - timedelta(seconds=5), NOW) == "5 s"

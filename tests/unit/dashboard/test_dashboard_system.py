@@ -21,7 +21,14 @@ EMPTY = Frame(1, "viewer-1", Connection(), State(), reports.rollout(Flags(), Non
 STATE: dict[str, Any] = {
     "updated_at": "2026-11-21T08:00:29Z",
     "parts": [
-        {"name": "postgres", "state": "ready", "seconds": 95.0, "restarts": 0, "address": "127.0.0.1:54322"},
+        {
+            "name": "postgres",
+            "state": "ready",
+            "seconds": 95.0,
+            "restarts": 0,
+            "address": "127.0.0.1:54322",
+            "log": "data/logs/postgres.log",
+        },
         {
             "name": "legacy",
             "state": "starting",
@@ -57,6 +64,9 @@ def test_the_figures() -> None:
 def test_the_tables() -> None:
     assert view.parts(FULL)["State"] == ["ready", "crash loop"]
     assert view.parts(FULL)["For"] == ["95 s", "1 s"]
+    assert view.parts(FULL)["Log"] == ["postgres.log", ""]
+    assert view.log_places(FULL) == "Logs are in data/logs"
+    assert not view.log_places(EMPTY)
     paths = view.paths(FULL)
     assert paths["Path"] == ["supabase", "legacy"]
     assert paths["State"] == ["connection refused", "connected"]
