@@ -21,6 +21,7 @@ _THINNEST = 4.0
 _EVENTS, _LEGACY, _SUPABASE = "Events", "Legacy server", "Supabase"
 _ICONS = {"PASS": "✓ pass", "FAIL": "✗ fail", "INCONCLUSIVE": "… not yet", "NO_DATA": "… no data", "ERROR": "✗ error"}  # fmt: skip
 _MOST_GATES = 12
+_NARROW_PIXELS = 500
 
 
 def in_force(frame: Frame) -> Extent:
@@ -33,12 +34,15 @@ def in_force(frame: Frame) -> Extent:
 
 
 def picture(extent: Extent, *, blue: str = "#3B82C4", orange: str = "#C9781F", gray: str = "#7C8A99") -> Any:
-    """Return the option of a chart of who is sent what, and who is served by it, in this stage."""
+    """Return the option of a chart of who is sent what, and who is served by it, in this stage.
+
+    Where it is narrow, the labels at its right end are broken into lines, and leave the flows more room.
+    """
     links = flows(extent)
     names = dict.fromkeys(name for link in links for name in link[:2])
     colors = {_EVENTS: gray, _LEGACY: orange, _SUPABASE: blue}
     colors |= {target: colors[source] for source, target, _ in links if source in {_LEGACY, _SUPABASE}}
-    return {
+    whole = {
         "animation": False,
         "series": [
             {
@@ -62,6 +66,8 @@ def picture(extent: Extent, *, blue: str = "#3B82C4", orange: str = "#C9781F", g
             }
         ],
     }
+    narrow = {"series": [{"right": 112, "label": {"width": 106, "overflow": "break", "lineHeight": 15}}]}
+    return {"baseOption": whole, "media": [{"query": {"maxWidth": _NARROW_PIXELS}, "option": narrow}]}
 
 
 def flows(extent: Extent) -> list[tuple[str, str, float]]:

@@ -90,7 +90,7 @@ def test_capacity_names_what_is_used_of_each_limit() -> None:
 def test_each_stage_has_its_picture(extent: Extent, flows: dict[str, str]) -> None:
     found = {source: target for source, target, _ in rollout.flows(extent)}
     assert flows.items() <= found.items()
-    (series,) = rollout.picture(extent)["series"]
+    (series,) = rollout.picture(extent)["baseOption"]["series"]
     names = {each["name"] for each in series["data"]}
     assert {end for link in series["links"] for end in (link["source"], link["target"])} == names
     assert all(target in rollout.told(extent) for target in flows.values())
