@@ -243,6 +243,8 @@ def read(path: Path) -> str:
     """Return the text of a flag file; raises FlagFileUnusable, or InvalidFlags when it is not UTF-8 text."""
     try:
         return _decoded(_read(path))
+    except FileNotFoundError as error:
+        raise FlagFileUnusable(path, "is not there") from error
     except OSError as error:
         raise FlagFileUnusable(path, f"cannot be read: {error.strerror or error}") from error
 

@@ -150,7 +150,9 @@ def make(values: Mapping[str, Any], *, host_key: str | None = None) -> Device:
         raise InvalidDevice(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
     device = Device(**known, host_key=host_key)
     if not (device.key_file or device.agent or device.password_from):
-        raise InvalidDevice("there is no way in: give key_file, agent or password_from")
+        raise InvalidDevice(
+            "there is no way in: give key_file (--key-file), agent (--agent) or password_from (--password-from)"
+        )
     if device.passphrase_from and not device.key_file:
         raise InvalidDevice("passphrase_from is of a key_file, and there is none", "passphrase_from")
     if device.jump == device.name:

@@ -10,7 +10,7 @@ and what they disagree about is counted as noise, for it is not the other side's
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING
@@ -132,11 +132,16 @@ class Likening:
         newest = next(reversed(self._known.values())).seen_at if self._known else 0.0
         for alike in self._known.values():
             if newest - alike.seen_at > _ON_THE_WAY_SECONDS:
-                found.count(alike.brought)
+                found.count(self._told(alike))
         return found.share
 
+    def _told(self, alike: _Alike) -> list[int]:
+        """Return how many each tap has brought, with those that nothing was published for."""
+        waiting = Counter(tap for tap, _, _ in alike.early)
+        return [brought + waiting[tap] for tap, brought in enumerate(alike.brought)]
+
     def _settle(self, alike: _Alike) -> Iterator[Recognised]:
-        self.noise.count(alike.brought)
+        self.noise.count(self._told(alike))
         again = max(
             (sum(1 for each in alike.early if each[0] == tap) for tap in range(self._taps)), default=0
         )

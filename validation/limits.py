@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+LINES_OUT_OF_STEP = 50_000.0
+"""By so many lines one recording may be ahead of the other, or an event out of its place, to be matched at all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -1,8 +1,8 @@
 """Anybody's recordings of two streams, compared: a line of JSON an event, in files of any size. Pure.
 
 Lines with ``stream``, ``epoch`` and ``seq`` are our own events (as ``crossfade watch --format json`` prints them) and are
-compared by that identity. Of any other objects the fields named as ``key`` are the identity, within ``stream``; without a
-key they are matched by what they say, the n-th of one to the n-th of the other.
+compared by that identity, unless a ``key`` is named. Of any other objects the fields named as ``key`` are the identity, within
+``stream``; without a key they are matched by what they say, the n-th of one to the n-th of the other.
 
 The first recording (A) is the control: what it has counts as published. Both are read side by side, by their times where
 they have some. What the files themselves are wrong about is counted, named by its line, and keeps the verdict from PASS.
@@ -24,6 +24,7 @@ from monitoring.events import UNIDENTIFIED_EPOCH, Event, Position, StreamId, fro
 from monitoring.fingerprint import Likeness, canonical_json, fingerprint
 from monitoring.service import Backend
 from validation.comparison import cut
+from validation.limits import LINES_OUT_OF_STEP
 from validation.result import Result
 from validation.session import Session
 from validation.terms import Terms
@@ -33,8 +34,6 @@ BACK_SECONDS = 60.0
 """A time that goes back by more than this is a clock that jumped."""
 _IDS_REMEMBERED = 100_000
 _NAMED = 3
-_LINES_OUT_OF_STEP = 50_000.0
-"""By so many lines one recording may be ahead of the other, or an event out of its place, to be matched at all."""
 _EVERY = 1_000
 _NEVER = 1e15
 _DEVICE = "recording"
@@ -63,18 +62,23 @@ class Problems:
     name: str
     counts: Counter[str] = field(default_factory=Counter)
     lines: dict[str, list[int]] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
+    """What exactly the first of a kind was, where the lines differ in that."""
 
-    def add(self, what: str, line: int) -> None:
-        """Count a problem."""
+    def add(self, what: str, line: int, exactly: str = "") -> None:
+        """Count a problem. ``what`` is its kind, of which there are few; only the first says what it was exactly."""
         self.counts[what] += 1
         named = self.lines.setdefault(what, [])
         if len(named) < _NAMED:
             named.append(line)
+        if exactly:
+            self.first.setdefault(what, exactly)
 
     def told(self) -> list[str]:
         """Return a sentence for each kind of problem."""
         return [
             f"{self.name}: {count} x {what} (line {', '.join(map(str, self.lines[what]))}{', ...' if count > _NAMED else ''})"
+            + (f", the first: {self.first[what]}" if what in self.first else "")
             for what, count in self.counts.items()
         ]
 
@@ -120,11 +124,13 @@ class Reader:
         if not isinstance(value, dict):
             self.problems.add("no object", number)
             return None
-        if {"stream", "epoch", "seq", "payload"} <= value.keys():
+        if not self.fields.key and {"stream", "epoch", "seq", "payload"} <= value.keys():
             try:
                 event = from_json(value, identified=False)
             except MonitoringError as error:
-                self.problems.add(f"no event: {cut(str(error))}", number)
+                self.problems.add(
+                    "no event of ours; a --key matches by other fields", number, cut(str(error))
+                )
                 return None
             self._check(event, number)
             return event
@@ -275,7 +281,7 @@ class _Comparison:
 
     def __init__(self, terms: Terms, fields: Fields, now: datetime) -> None:
         limits = replace(
-            terms.limits, grace_seconds=_LINES_OUT_OF_STEP, grace_cap_seconds=_NEVER, truth_is_complete=True
+            terms.limits, grace_seconds=LINES_OUT_OF_STEP, grace_cap_seconds=_NEVER, truth_is_complete=True
         )
         self._session = Session({}, now, terms=replace(terms, limits=limits, likeness=None))
         self._fields = fields

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from monitoring.events import StreamId, category_of, format_time
 from validation.clients import ANY as ANY_FAULT
 from validation.comparison import cut
+from validation.limits import LINES_OUT_OF_STEP
 from validation.observation import FINDINGS, MEANINGS, MISSED_BY, Outcome
 from validation.states import STATE_MEANINGS, StateClass
 from validation.statistics import judge as judge_evidence
@@ -196,7 +197,7 @@ def _lines(result: Result, privacy: Privacy) -> Iterator[str]:
     yield ""
     for outcome, count in result.counts.items():
         yield f"  {outcome:<17}{count:>9}  {MEANINGS[outcome]}"
-    yield f"  {'pending':<17}{result.pending:>9}  younger than the grace of {result.grace_seconds:.1f} s"
+    yield f"  {'pending':<17}{result.pending:>9}  {_pending_text(result)}"
     yield f"  {'= published':<17}{result.published:>9}  every class but {Outcome.EXTRA}"
     yield ""
     for side, of_side in result.sides.items():
@@ -218,6 +219,14 @@ def _lines(result: Result, privacy: Privacy) -> Iterator[str]:
     yield "Not compared:"
     for line in result.not_compared:
         yield f"  - {line}"
+
+
+def _pending_text(result: Result) -> str:
+    if (
+        result.grace_seconds >= LINES_OUT_OF_STEP
+    ):  # recordings: counted in lines, as no time of delivery is in them
+        return f"the other recording may be up to {result.grace_seconds:,.0f} lines ahead"
+    return f"younger than the grace of {result.grace_seconds:.1f} s"
 
 
 def _head(result: Result) -> Iterator[str]:

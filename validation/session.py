@@ -31,6 +31,8 @@ from validation.tracks import LEGACY
 from validation.verdict import Verdict
 
 _STREAMS_NAMED = 10
+_MOST_NOISE = 0.5
+"""When two connections of one server disagree about more than this, the server is fine and its dialect is not."""
 
 ALWAYS_OUT = (
     "log lines and commands, which are not events",
@@ -318,7 +320,7 @@ class Session:
             standard=terms.standard,
             passed=self._tally.passed,
             rules=terms.rules,
-            noise=self._likening.noise_share() if self._likening and terms.legacy_taps > 1 else None,
+            noise=self._noise(),
             skew=alignment.skew.figures(),
             clients=clients,
             states=states,
@@ -339,6 +341,9 @@ class Session:
         figures = self.alignment.sides[side]
         return replace(figures, raw=raw.count, raw_repeats=raw.repeats) if raw else replace(figures)
 
+    def _noise(self) -> float | None:
+        return self._likening.noise_share() if self._likening and self.terms.legacy_taps > 1 else None
+
     def _doubts(self) -> tuple[str, ...]:
         alignment = self.alignment
         doubts = []
@@ -349,6 +354,12 @@ class Session:
         if self._likening is not None and self._likening.forgotten:
             doubts.append(
                 f"{self._likening.forgotten} fingerprints were let go too early: too many were waiting"
+            )
+        noise = self._noise()
+        if noise is not None and noise > _MOST_NOISE:
+            doubts.append(
+                f"two connections to the legacy server disagree about {noise:.0%} of what it says; what differs between them "
+                "belongs into the dialect's likeness (docs/writing-a-dialect.md)"
             )
         doubts += [
             f"the rule for {rule.path} expired on {rule.expires}; ask {rule.owner or 'its owner'}"

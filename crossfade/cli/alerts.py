@@ -337,8 +337,9 @@ def notify_test(
         names = ", ".join(each.name for each in given.channels) or "none"
         raise UsageError(f"{path} has no channel {channel!r}; channels are {names}")
     if not chosen:
-        typer.echo(f"{path} has no channels: nobody is told of anything. docs/alerts.md says how to add one")
-        return
+        raise CrossfadeError(
+            f"{path} has no channels: nobody is told of anything; docs/alerts.md says how to add one"
+        )
     now = datetime.now(UTC)
     failed = []
     for each in chosen:

@@ -132,7 +132,7 @@ def main() -> None:
     """Run the command and end the process: every failure is one line on stderr and a status that is not 0."""
     try:
         register(sys.argv[1:])
-        sys.exit(app(prog_name="crossfade", standalone_mode=False) or 0)
+        sys.exit(_answer())
     except typer.Exit as error:
         sys.exit(error.exit_code)
     except TyperException as error:
@@ -158,6 +158,16 @@ def main() -> None:
             f"unexpected {type(error).__name__}: {error}; run again with crossfade --debug for the traceback"
         )
         sys.exit(1)
+
+
+def _answer() -> int:
+    """Run the command and return its exit status; raises BrokenPipeError, of which typer makes an exit with 1."""
+    try:
+        return int(app(prog_name="crossfade", standalone_mode=False) or 0)
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):
+            raise error.__context__ from None
+        raise
 
 
 def _slip(error: TyperException) -> str:

@@ -61,7 +61,9 @@ def list_(data_dir: DataDirOption = None, format_: FormatOption = Format.TEXT) -
         print_json([_listed(each) for each in listed])
         return
     if not listed:
-        typer.echo("there are no devices yet; add one with crossfade devices add NAME USER@HOST")
+        typer.echo(
+            "there are no devices yet; add one with crossfade devices add NAME USER@HOST --key-file PATH"
+        )
         return
     now = datetime.now(UTC)
     table = Table("device", "status", "last read", "address", "through", "host key", box=None)

@@ -86,25 +86,33 @@ def series(
 ) -> None:
     """Write a number over time: mean, lowest, highest and count of each step."""
     query = {"stream": stream, "field": field, "from": _ago(since), "points": points, "format": format_.value}
-    _write(wiring(data_dir), "/api/export/series", query, out)
+    head = 1 if format_ is Table.CSV else 0
+    if _write(wiring(data_dir), "/api/export/series", query, out) <= head:
+        typer.echo(f"{stream} has no number {field} in this time; see crossfade watch --for 10s", err=True)
 
 
 def _ago(since: timedelta) -> str:
     return (datetime.now(UTC) - since).isoformat()
 
 
-def _write(wired: Wiring, path: str, query: dict[str, Any], out: Path | None) -> None:
-    """Write an export to standard output, or to a file that is there only when it is whole; raises CrossfadeError."""
+def _write(wired: Wiring, path: str, query: dict[str, Any], out: Path | None) -> int:
+    """Write an export to standard output, or to a file that is there only when it is whole; return how many lines it has.
+
+    Raises CrossfadeError.
+    """
+    lines = 0
     with asking(wired, "GET", path, query=query) as answer:
         if out is None:
             for part in answer.iter_bytes():
+                lines += part.count(b"\n")
                 sys.stdout.buffer.write(part)
             sys.stdout.buffer.flush()
-            return
+            return lines
         part_of_it = out.with_name(f"{out.name}.part")
         try:
             with part_of_it.open("wb") as file:
                 for part in answer.iter_bytes():
+                    lines += part.count(b"\n")
                     file.write(part)
             part_of_it.replace(out)
         except OSError as error:
@@ -112,3 +120,4 @@ def _write(wired: Wiring, path: str, query: dict[str, Any], out: Path | None) ->
         finally:
             part_of_it.unlink(missing_ok=True)
     typer.echo(f"written: {out}")
+    return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adapters.legacy_dialect import shown
-from crossfade.cli.options import ForOption
+from crossfade.durations import parse_duration
 from crossfade.errors import CrossfadeError, UsageError
 from crossfade.recording import files, protocol_of, record
 from legacy_ws.protocol.draft import draft
@@ -35,7 +35,16 @@ def _group() -> None:
 @app.command("record")
 def record_command(
     url: Annotated[str, typer.Argument(metavar="URL", help="Its WebSocket, ws://HOST:PORT/PATH.")],
-    for_: ForOption = None,
+    for_: Annotated[
+        Any,
+        typer.Option(
+            "--for",
+            parser=parse_duration,
+            metavar="DURATION",
+            help=f"End after 30, 30s, 10m ... (default: {_DEFAULT_SECONDS:g}s)",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the recording and the draft go.")] = Path(
         "legacy-recording"
     ),
@@ -55,6 +64,7 @@ def record_command(
         if path.exists():
             raise UsageError(f"{path} is there already; choose another --out or remove it")
     try:
+        begun = not out.exists()
         out.mkdir(parents=True, exist_ok=True)
         received: list[tuple[float, str | bytes]] = []
         try:
@@ -63,6 +73,8 @@ def record_command(
         finally:
             if not received:  # nothing that the next attempt would have to spare
                 recording.unlink(missing_ok=True)
+                if begun:
+                    out.rmdir()
         if not received:
             raise CrossfadeError(
                 "the server said nothing; record for longer with --for, or ask it with --send TEXT"

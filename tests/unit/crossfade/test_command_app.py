@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +52,35 @@ def test_a_group_without_a_command_shows_its_help_and_says_nothing_more() -> Non
     done = crossfade("flags")
     assert (done.returncode, done.stderr) == (2, "")
     assert "explain" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["stages"], ["stages", "--format", "json"]])
+def test_whoever_reads_may_go(arguments: list[str]) -> None:
+    """`crossfade stages | head -1` ended with 1 or 0, after who had noticed that head was gone."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "crossfade", *arguments], stdout=write, stderr=subprocess.PIPE, check=False
+        )
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_test_of_no_channel_at_all_is_no_success(tmp_path: Path) -> None:
+    rules = tmp_path / "alerts.yaml"
+    rules.write_text("version: 1\n")
+    done = crossfade("alerts", "notify-test", "--rules", str(rules), "--data-dir", str(tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "has no channels" in done.stderr
+
+
+def test_a_flag_file_that_is_not_there_is_told_in_one_way(tmp_path: Path) -> None:
+    for arguments in (["list"], ["explain", "web-1"], ["plan", str(tmp_path / "flags.yaml")]):
+        done = crossfade(
+            "flags", *arguments, "--data-dir", str(tmp_path), "--flags", str(tmp_path / "flags.yaml")
+        )
+        assert done.returncode == 1
+        assert "flags.yaml" in done.stderr
+        assert "is not there" in done.stderr

@@ -52,7 +52,10 @@ def test_a_secret_is_never_taken_and_never_repeated() -> None:
 
 
 def test_a_device_needs_a_way_in() -> None:
-    with pytest.raises(InvalidDevice, match="no way in"):
+    with pytest.raises(
+        InvalidDevice,
+        match=r"no way in: give key_file \(--key-file\), agent \(--agent\) or password_from \(--password-from\)",
+    ):
         make({key: value for key, value in GOOD.items() if key != "key_file"})
 
 

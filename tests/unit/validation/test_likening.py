@@ -107,6 +107,18 @@ def test_what_two_taps_of_the_old_server_disagree_on_is_noise_and_no_finding():
     assert bench.likening.noise_share() == 2 / 3
 
 
+def test_taps_that_are_told_different_things_disagree_about_all_of_it():
+    """What nothing was published for was left out: a server that stamps each connection's copy had no noise at all."""
+    likening = Likening(taps=2)
+    for number in range(10):
+        likening.published(published(number + 2), float(number))
+        likening.delivered(told(2, 100 + number), float(number), 0)
+        likening.delivered(told(2, 200 + number), float(number), 1)
+    likening.expire(100.0)
+    assert (likening.noise.agreed, likening.noise.disagreed) == (0, 20)
+    assert likening.noise_share() == 1.0
+
+
 def test_noise_is_known_before_anything_expires_but_for_what_may_be_on_its_way():
     likening = Likening(taps=2)
     for seq, at in ((2, 0.0), (3, 0.0), (4, 10.0)):

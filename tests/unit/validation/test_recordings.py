@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from monitoring.events import Event, StreamId, to_json
 from validation.observation import Outcome
 from validation.recordings import MAX_LINE_BYTES, Fields, compare_recordings
+from validation.report import to_text
 from validation.result import Result
 from validation.verdict import Verdict
 
@@ -113,7 +114,7 @@ def test_recordings_of_other_times_are_compared_where_both_are():
         (b'"text"\n', "no object (line 101)"),
         (b'{"a": "\xe9"}\n', "not UTF-8 (line 101)"),
         (json.dumps(ours(300)).encode("utf-16") + b"\n", "not UTF-8 (UTF-16?) (line 101)"),
-        (b'{"stream": "x", "epoch": 1, "seq": 0, "payload": {}}\n', "no event:"),
+        (b'{"stream": "x", "epoch": 1, "seq": 0, "payload": {}}\n', "no event of ours;"),
         (lines([ours(1) | {"seq": 5000}])[0], "an id of another event"),
         (lines([ours(1) | {"epoch": 3}])[0], "or another epoch"),
         (lines([ours(5000) | {"occurred_at": "2020-01-01T00:00:00Z"}])[0], "a time that goes back by more than 60 s"),
@@ -166,3 +167,30 @@ def test_files_that_are_far_out_of_step_are_compared():
     random.Random(1).shuffle(candidate)
     result = compared(lines(control), lines(candidate), Fields(key=("order.id",)))
     assert result.counts[Outcome.MATCHED] + result.counts[Outcome.REORDERED] == 5000
+
+
+def test_many_lines_that_are_wrong_in_their_own_way_are_one_sentence():
+    """A million lines of another form would otherwise be a million reasons, on the screen and in memory."""
+    wrong = [b'{"stream": "a/b", "epoch": "e1", "seq": %d, "payload": {}}\n' % n for n in range(1, 1001)]
+    result = compared(wrong, wrong)
+    assert len(result.reasons) < 10
+    told = next(reason for reason in result.reasons if reason.startswith("A: 1000 x no event of ours"))
+    assert "--key" in told
+    assert "(line 1, 2, 3, ...)" in told
+    assert "got 'e1' and 1" in told
+
+
+def test_a_key_that_is_named_is_used_also_where_lines_look_like_ours():
+    """It went unused without a word: --key with a slip in it passed."""
+    events = [ours(n) for n in range(1, 101)]
+    result = compared(lines(events), lines(events), Fields(key=("no.such",)))
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "A: 100 x without no.such (line 1, 2, 3, ...)" in result.reasons
+    theirs = [event | {"epoch": "e1"} for event in events]
+    assert compared(lines(theirs), lines(theirs), Fields(key=("epoch", "seq"))).verdict is Verdict.PASS
+
+
+def test_recordings_wait_in_lines_and_say_so():
+    text = to_text(compared(lines([ours(1)]), lines([ours(1)])))
+    assert "50000.0 s" not in text
+    assert "may be up to 50,000 lines ahead" in text

@@ -1,10 +1,12 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 
-from monitoring.events import Position, StreamId
+from monitoring.events import Event, Position, StreamId
+from monitoring.fingerprint import Likeness
 from monitoring.service import PUSHING, Backend
 from validation.errors import InconsistentResult
 from validation.limits import Limits
@@ -268,3 +270,20 @@ def test_raw_repeats_remember_a_bounded_number(event):
     raw.add(event(2))
     raw.add(event(20_009))
     assert (raw.count, raw.repeats) == (20_010, 1)
+
+
+def test_a_server_that_tells_each_connection_something_else_is_named_as_the_cause():
+    """It was "23 missing_legacy; 46 extra" without a word about why."""
+    session = Session({STREAM: Position(1, 0)}, AT, terms=Terms(likeness=Likeness(), legacy_taps=2))
+    for number in range(1, 21):
+        event = Event(UUID(int=number), STREAM, 1, number, "k", AT, {"n": number})
+        session.publish(event, float(number))
+        session.deliver(Backend.SUPABASE, event, float(number))
+        for tap in (0, 1):
+            told = replace(event, payload={"n": number, "connection": tap})
+            session.deliver(Backend.LEGACY, told, float(number), tap=tap)
+    session.decide(200.0)
+    result = session.result(AT)
+    assert result.verdict is Verdict.FAIL
+    assert result.noise == 1.0
+    assert any("disagree about 100%" in reason and "likeness" in reason for reason in result.reasons)
