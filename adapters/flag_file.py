@@ -244,7 +244,9 @@ def read(path: Path) -> str:
     try:
         return _decoded(_read(path))
     except FileNotFoundError as error:
-        raise FlagFileUnusable(path, "is not there") from error
+        raise FlagFileUnusable(
+            path, "is not there; crossfade up writes one with the defaults, --flags names another"
+        ) from error
     except OSError as error:
         raise FlagFileUnusable(path, f"cannot be read: {error.strerror or error}") from error
 

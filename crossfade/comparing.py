@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import ruamel.yaml
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from adapters.spool_reader import SpoolReaders
 from crossfade.client_views import client_views
@@ -167,6 +167,10 @@ def read_rules(path: Path | None) -> Rules:
         return parse_rules(value, utc_now().date())
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f", line {int(mark.line) + 1}" if mark else ""
+        raise UsageError(f"{path}{where}: not YAML: {error.problem or error.context}") from error
     except (UnicodeDecodeError, YAMLError, InvalidRules) as error:
         raise UsageError(f"{path}: {' '.join(str(error).split())}") from error
 

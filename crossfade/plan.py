@@ -298,6 +298,12 @@ def running_state(data: DataDir) -> Mapping[str, Any] | None:
     return state if state is not None and state.get("pid") == held[0] else {"pid": held[0], "parts": []}
 
 
+def parts_running(data: DataDir) -> tuple[str, ...]:
+    """Return the names of the parts of what runs on the data directory, in no order; none when nothing does."""
+    state = running_state(data) or {}
+    return tuple(str(each.get("name")) for each in state.get("parts", []))
+
+
 def known_addresses(data: DataDir, settings: Settings) -> Addresses:
     """Return the addresses of what runs on the data directory; the settings' when nothing does."""
     state = running_state(data)

@@ -67,6 +67,8 @@ def report_of(data: DataDir, name: str) -> dict[str, Any]:
     for found, report in runs(data):
         if name in {found, "last"}:
             return report
+    if name == "last":
+        raise UsageError(f"there is no run in {data.validation_runs} yet; crossfade validate live makes one")
     raise UsageError(
         f"there is no run {name!r} in {data.validation_runs}; crossfade validate history lists them"
     )

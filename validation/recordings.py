@@ -223,6 +223,10 @@ def compare_recordings(
     for side, event in pairing:
         comparison.take(side, event)
     doubts = [told for reader in readers for told in reader.problems.told()]
+    if not doubts and not any(reader.events for reader in readers):
+        return replace(
+            comparison.result(now, ()), reasons=(f"neither {names[0]} nor {names[1]} has an event",)
+        )
     doubts += [f"{reader.name} has no events" for reader in readers if not reader.events]
     for reader, skipped in zip(readers, pairing.skipped, strict=True):
         if skipped:

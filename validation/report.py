@@ -65,9 +65,12 @@ def parity_of(counts: Mapping[Outcome, int]) -> float | None:
     return counts.get(Outcome.MATCHED, 0) / decided if decided else None
 
 
-def to_text(result: Result, privacy: Privacy = OPEN) -> str:
-    """Return the report that `crossfade validate` prints: the verdict first, then what it rests on."""
-    return "\n".join(_lines(result, privacy)) + "\n"
+def to_text(result: Result, privacy: Privacy = OPEN, about: Mapping[str, Any] | None = None) -> str:
+    """Return the report that `crossfade validate` prints: the verdict first, then what it rests on.
+
+    Of ``about`` it tells what stands for each side, where those are recordings.
+    """
+    return "\n".join(_lines(result, privacy, about or {})) + "\n"
 
 
 def to_json(
@@ -192,8 +195,10 @@ def _plain(counts: Mapping[Outcome, int]) -> dict[str, int]:
     return {str(outcome): count for outcome, count in counts.items() if count}
 
 
-def _lines(result: Result, privacy: Privacy) -> Iterator[str]:
+def _lines(result: Result, privacy: Privacy, about: Mapping[str, Any]) -> Iterator[str]:
     yield from _head(result)
+    if named := [f"{side} is {about[side]}" for side in result.sides if side in about]:
+        yield ", ".join(named)
     yield ""
     for outcome, count in result.counts.items():
         yield f"  {outcome:<17}{count:>9}  {MEANINGS[outcome]}"

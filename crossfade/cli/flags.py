@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from adapters import client_reports, flag_audit, flag_file
+from adapters.flag_file import FlagFileUnusable
 from crossfade import flag_changes, plan
 from crossfade.cli.options import DataDirOption, FlagsOption, Format, FormatOption, wiring
 from crossfade.cli.output import print_json
-from crossfade.errors import CrossfadeError, UsageError
+from crossfade.errors import ComparisonFailed, CrossfadeError, UsageError
 from crossfade.paths import DataDir
 from crossfade.wiring import open_flags
 from monitoring.errors import InvalidFlags
@@ -166,10 +167,13 @@ def diff(
     flags: FlagsOption = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Say what differs between the file in use and another one, key by key; exit 1 when something does."""
+    """Say what differs between the file in use and another one, key by key; exit 1 when something does, 2 when one cannot be read."""
     wired = wiring(data_dir, flags)
     path = plan.flags_file(wired.data, wired.settings)
-    found = list(differences(_load(path), _load(file)))
+    try:
+        found = list(differences(_load(path), _load(file)))
+    except (CrossfadeError, FlagFileUnusable) as error:
+        raise ComparisonFailed(str(error)) from error
     if format_ is Format.JSON:
         print_json({"file": str(path), "other": str(file), "differences": found})
     else:

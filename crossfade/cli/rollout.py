@@ -88,6 +88,11 @@ def start(
     except (InvalidRollout, ValueError) as error:
         raise UsageError(str(error)) from error
     wired = wiring(data_dir, flags)
+    if wired.settings.legacy_url is not None or "bridge" in plan.parts_running(wired.data):
+        raise UsageError(
+            "beside another's server (CROSSFADE_LEGACY_URL) no controller runs, as there is no comparison by identities to "
+            "decide by; move clients yourself, with crossfade flags set live.percent N"
+        )
     _decide(
         wired,
         lambda state: commands.start(state, policy, stage, changes.wish(wired).wishes()),

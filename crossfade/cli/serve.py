@@ -22,6 +22,7 @@ from crossfade.plan import (
     flags_file,
     known_addresses,
     part_names,
+    parts_running,
     port_name,
     running_state,
 )
@@ -96,9 +97,8 @@ def _elsewhere(
     data: DataDir, settings: Settings, without: list[str] | tuple[()], part: str
 ) -> tuple[str, ...]:
     """Return the other parts of the installation: those that run now, else those that its settings call for."""
-    state = running_state(data)
-    if state is not None and not without:
-        found = tuple(str(each.get("name")) for each in state.get("parts", []))
+    if running_state(data) is not None and not without:
+        found = parts_running(data)
     else:
         found = choose(
             (),

@@ -168,7 +168,8 @@ def compare(
             terms=terms,
             now=datetime.now(UTC),
         )  # fmt: skip
-        _write(result, about("compare", _version(), rules), format_, out, privacy(only_keys, redact))
+        said = about("compare", _version(), rules, legacy=control.name, supabase=candidate.name)
+        _write(result, said, format_, out, privacy(only_keys, redact))
     raise typer.Exit(result.exit_code)
 
 
@@ -251,7 +252,7 @@ def _finish(
 def _write(
     result: Result, said: Mapping[str, str], format_: ReportFormat, out: Path | None, privacy: Privacy
 ) -> None:
-    _put(_formed(to_json(result, privacy, said), to_text(result, privacy), format_), out)
+    _put(_formed(to_json(result, privacy, said), to_text(result, privacy, said), format_), out)
 
 
 def _formed(found: Mapping[str, Any], text: str, format_: ReportFormat) -> str | Mapping[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from adapters import client_reports
 from crossfade.paths import DataDir, read_json
@@ -10,21 +12,35 @@ from monitoring.capacity import Load
 
 
 def measured(data: DataDir) -> Load | None:
-    """Return the clients, streams and rate of this moment; None when nothing that runs says them."""
-    parity, collect = read_json(data.parity), read_json(data.run / "collect.json")
+    """Return the clients, streams and rate of this moment; None when nothing that runs says them.
+
+    The comparison counts what is published; beside another's server there is none, and the bridge counts what it brings.
+    """
     clients = len(client_reports.connected(data.client_reports))
-    total = (parity or {}).get("total")
-    rate = 0.0
-    if parity and isinstance(total, dict):
-        try:
-            began = datetime.fromisoformat(str(total["started_at"]))
-            seconds = (datetime.fromisoformat(str(parity["updated_at"])) - began).total_seconds()
-            rate = int(total["published"]) / seconds if seconds > 0 else 0.0
-        except (KeyError, ValueError):
-            rate = 0.0
-    streams = (collect or {}).get("streams")
-    count = len(streams) if isinstance(streams, dict | list) else 0
+    parity, bridge = read_json(data.parity) or {}, read_json(data.bridge) or {}
+    compared, brought = _mapping(parity.get("total")), _mapping(bridge.get("bridge"))
+    rate = _rate(compared.get("published"), compared.get("started_at"), parity.get("updated_at"))
+    rate += _rate(brought.get("events"), bridge.get("started_at"), bridge.get("updated_at"))
     if not clients and not rate:
         return None
-    names = {str(name).partition("/")[0] for name in streams} if isinstance(streams, dict | list) else set()
-    return Load(clients=clients, streams=max(1, count), rate=rate, devices=max(1, len(names)))
+    streams = {*_names(read_json(data.run / "collect.json")), *_names(bridge)}
+    devices = {name.partition("/")[0] for name in streams}
+    return Load(clients=clients, streams=max(1, len(streams)), rate=rate, devices=max(1, len(devices)))
+
+
+def _rate(events: object, begin: object, end: object) -> float:
+    """Return events a second between two times; 0 where a part says nothing of use."""
+    try:
+        seconds = (datetime.fromisoformat(str(end)) - datetime.fromisoformat(str(begin))).total_seconds()
+        return int(str(events)) / seconds if seconds > 0 else 0.0
+    except ValueError:
+        return 0.0
+
+
+def _names(report: Mapping[str, Any] | None) -> set[str]:
+    streams = (report or {}).get("streams")
+    return {str(name) for name in streams} if isinstance(streams, dict | list) else set()
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

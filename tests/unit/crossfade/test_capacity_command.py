@@ -131,6 +131,21 @@ def test_the_measured_load_is_what_the_parts_say(data: DataDir) -> None:
     assert found.rate == pytest.approx(2.0)
 
 
+def test_beside_anothers_server_the_bridge_says_it(data: DataDir) -> None:
+    write_json(
+        data.bridge,
+        {
+            "started_at": "2026-11-21T08:00:00Z",
+            "updated_at": "2026-11-21T08:01:40Z",
+            "bridge": {"events": 250},
+            "streams": {"esm/cpu": {}, "esm/ram": {}},
+        },
+    )
+    found = load.measured(data)
+    assert found is not None
+    assert (found.streams, found.devices, found.rate) == (2, 1, pytest.approx(2.5))
+
+
 @pytest.mark.parametrize(
     "parity",
     [{}, {"total": 3}, {"total": {}}, {"total": {"started_at": "x", "published": 1}, "updated_at": "y"}],

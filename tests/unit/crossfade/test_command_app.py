@@ -70,7 +70,7 @@ def test_whoever_reads_may_go(arguments: list[str]) -> None:
 
 def test_a_test_of_no_channel_at_all_is_no_success(tmp_path: Path) -> None:
     rules = tmp_path / "alerts.yaml"
-    rules.write_text("version: 1\n")
+    rules.write_text("version: 1\nend: true\n")
     done = crossfade("alerts", "notify-test", "--rules", str(rules), "--data-dir", str(tmp_path))
     assert (done.returncode, done.stdout) == (1, "")
     assert "has no channels" in done.stderr
@@ -84,3 +84,22 @@ def test_a_flag_file_that_is_not_there_is_told_in_one_way(tmp_path: Path) -> Non
         assert done.returncode == 1
         assert "flags.yaml" in done.stderr
         assert "is not there" in done.stderr
+
+
+def test_no_rollout_begins_beside_a_server_where_nothing_could_steer_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CROSSFADE_LEGACY_URL", "ws://127.0.0.1:9/ws")
+    done = crossfade("rollout", "start", "--data-dir", str(tmp_path))
+    assert done.returncode == 2
+    assert "crossfade flags set live.percent" in done.stderr
+    assert not list(tmp_path.rglob("*journal*"))
+
+
+def test_files_that_cannot_be_compared_do_not_look_like_a_difference(tmp_path: Path) -> None:
+    file = tmp_path / "flags.yaml"
+    file.write_text("version: [")
+    for other in (file, tmp_path / "none.yaml"):
+        done = crossfade("flags", "diff", str(other), "--flags", "flags.yaml", "--data-dir", str(tmp_path))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert str(other) in done.stderr
