@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 
 from adapters.database_url import asyncpg_url
-from adapters.errors import AdapterError
+from adapters.errors import DATABASE_AWAY, AdapterError
 from monitoring.devices import Device
 
 _CONNECT_SECONDS = 10.0
@@ -87,7 +87,7 @@ class DeviceRegistry:
             raise RegistryUnavailable(
                 f"the database refuses: {error}; DATABASE_URL needs its owner"
             ) from error
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DATABASE_AWAY as error:
             # Among them what a server says that starts, stops or is stopped, which asyncpg calls no error of a connection.
             reason = " ".join(str(error).split()) or type(error).__name__
             raise RegistryUnavailable(

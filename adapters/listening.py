@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 import asyncpg
 
 from adapters.backoff import Backoff
+from adapters.errors import DATABASE_AWAY
 
-_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _CONNECT_SECONDS = 10.0
 _COMMAND_SECONDS = 10.0
 
@@ -51,7 +51,7 @@ class Listening:
         while True:
             try:
                 await self._session(session, worked)
-            except* _AWAY as errors:
+            except* DATABASE_AWAY as errors:
                 reason = _reason(errors)
                 if reason != said:
                     log.warning("%s: %s; trying again", self.trouble, reason)
@@ -98,5 +98,5 @@ def _reason(error: BaseException) -> str:
 async def _closed(connection: Any) -> None:
     try:
         await connection.close(timeout=2)
-    except _AWAY:
+    except DATABASE_AWAY:
         connection.terminate()

@@ -33,6 +33,7 @@ import orjson
 
 from adapters.backoff import Backoff
 from adapters.database_url import asyncpg_url
+from adapters.errors import DATABASE_AWAY
 from adapters.heartbeat import Heartbeat
 from adapters.housekeeping import Housekeeping
 from adapters.leases import Leases
@@ -52,8 +53,6 @@ PACE = 4_000.0
 _LOST_SECONDS = 1.0
 """Between questions for leases that another owner has: it may let go of them at any time."""
 
-_FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-"""What a connection may end with; the last is what asyncpg says when the server cut it while nothing was asked."""
 
 _SENT_SECONDS = 0.001
 """Until a statement is on its way to a database that is near: one round trip to prepare it, and it is written."""
@@ -173,7 +172,7 @@ class PostgresWriter:
             except SpoolError as error:
                 self._said(error, str(error))
                 pause = self._backoff.next()
-            except _FAILURES as error:
+            except DATABASE_AWAY as error:
                 refused = _meaning(error) is _Meaning.REFUSED
                 self._said(error, _sentence(error, refused=refused))
                 pause = max(self._backoff.next(), 5.0 if refused else 0.0)
@@ -411,7 +410,7 @@ def _sentence(error: Exception, *, refused: bool) -> str:
 async def _close(connection: asyncpg.Connection[Any]) -> None:
     try:
         await connection.close(timeout=2)
-    except _FAILURES:
+    except DATABASE_AWAY:
         connection.terminate()  # it was broken already, and that was said
     except BaseException:
         connection.terminate()

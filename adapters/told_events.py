@@ -9,7 +9,7 @@ import asyncpg
 import orjson
 
 from adapters.database_url import asyncpg_url
-from adapters.errors import AdapterError
+from adapters.errors import DATABASE_AWAY, AdapterError
 from monitoring.events import OWN_KINDS, Draft, StreamId
 
 _SECONDS: Final = 10.0
@@ -36,7 +36,7 @@ async def last_told(database_url: str, stream: StreamId, before_epoch: int, coun
                 rows = await connection.fetch(_TOLD, stream, before_epoch, [*OWN_KINDS], count)
             finally:
                 connection.terminate()
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except DATABASE_AWAY as error:
         raise ToldUnknown(
             f"what was told of {stream} before cannot be read: {error or 'time-out'}"
         ) from error

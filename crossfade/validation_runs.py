@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import orjson
 
+from adapters.errors import DATABASE_AWAY
 from crossfade.errors import UsageError
 from crossfade.paths import read_json, unusable, write_json
 from crossfade.plan import known_addresses, running_state
@@ -92,6 +93,6 @@ async def write_rows(data: DataDir, settings: Settings, name: str, report: Mappi
             )  # fmt: skip
         finally:
             await connection.close(timeout=_DATABASE_SECONDS)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, EmbeddedError) as error:
+    except (*DATABASE_AWAY, EmbeddedError) as error:
         return " ".join(str(error).split()) or type(error).__name__
     return None

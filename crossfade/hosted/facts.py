@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from adapters.errors import DATABASE_AWAY
 from crossfade.errors import CrossfadeError
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ async def _connect(url: str) -> asyncpg.Connection:
             f"DATABASE_URL: no answer from {place} within {_CONNECT_SECONDS} s; a project's direct address is IPv6 only, its "
             "session pooler (port 5432) has IPv4 too"
         ) from None
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+    except (*DATABASE_AWAY, ValueError) as error:
         raise CrossfadeError(f"DATABASE_URL: {place} cannot be reached: {_line(error)}") from None
 
 

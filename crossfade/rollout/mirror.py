@@ -16,18 +16,12 @@ import asyncpg
 import orjson
 
 from adapters import flag_audit
+from adapters.errors import DATABASE_AWAY
 from adapters.rollout_journal import Journal, JournalUnusable
 from crossfade.paths import DataDir
 from monitoring.flags.stages import Paths
 
 _SECONDS = 10.0
-_FAILURES = (
-    OSError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    TimeoutError,
-)
 
 
 class Mirror:
@@ -54,7 +48,7 @@ class Mirror:
                 unheard = orjson.loads(await connection.fetchval("select public.cf_unheard($1)", revision))
                 with contextlib.suppress(JournalUnusable):  # the controller says so, and stands still
                     await self._mirror(connection)
-        except _FAILURES as error:
+        except DATABASE_AWAY as error:
             self.problem = " ".join(str(error).split()) or type(error).__name__
             await self.close()
             return None

@@ -131,7 +131,7 @@ async def test_many_clients_of_one_process_share_requests(client: QueryClient, f
         del asked[:]
         while len(asked) < 6:
             await asyncio.sleep(0.01)
-    assert asked == [0] * 6, "nothing has changed: nothing is sent"
+    assert not any(asked), "nothing has changed: nothing is sent"
     routes.forget("web-0")
     assert (await routes.answered("web-0", 10)).age_seconds is not None
     running.cancel()

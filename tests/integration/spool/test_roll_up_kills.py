@@ -19,6 +19,7 @@ import asyncpg
 import psutil
 import pytest
 
+from adapters.errors import DATABASE_AWAY
 from embedded.postgres import Postgres
 from tests.integration.spool.conftest import _migrate
 from tests.integration.spool.test_time_series import Owner, equal_truth, rolled_up, some_times
@@ -26,6 +27,7 @@ from tests.integration.spool.test_time_series import Owner, equal_truth, rolled_
 _HOUSEKEEPER = """
 import asyncio, sys
 import asyncpg
+from adapters.errors import DATABASE_AWAY
 from adapters.housekeeping import Housekeeping
 
 async def main(url):
@@ -35,12 +37,11 @@ async def main(url):
             connection = await asyncpg.connect(url, timeout=5, command_timeout=30)
             while True:
                 await asyncio.sleep(min(0.02, await house.step(connection)))
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except DATABASE_AWAY:
             await asyncio.sleep(0.05)
 
 asyncio.run(main(sys.argv[1]))
 """
-_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 _IN_THE_MIDDLE = """
 select pid from pg_stat_activity where wait_event_type = 'Lock' and query like '%cf_maintain%' and pid <> pg_backend_pid()
   and exists (select from pg_locks l where l.pid = pg_stat_activity.pid and l.mode = 'RowExclusiveLock'
@@ -65,7 +66,7 @@ async def connected(server: Postgres) -> Any:
     """Connect, as soon as it has recovered."""
     async with asyncio.timeout(60):
         while True:
-            with suppress(*_AWAY):
+            with suppress(*DATABASE_AWAY):
                 return await asyncpg.connect(server.dsn(database="crossfade"))
             await asyncio.sleep(0.05)
 
@@ -171,5 +172,5 @@ async def test_what_is_killed_while_it_rolls_up_loses_nothing_and_counts_nothing
         dropped = await connection.fetchval("select raw_from > current_date - 9 from public.cf_storage")
         assert dropped, "some samples came after their day had been dropped"
     finally:
-        await housekeeper.kill()
         connection.terminate()
+        await housekeeper.kill()
