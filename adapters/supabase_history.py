@@ -108,6 +108,12 @@ class SupabaseHistory:
             len(rows) - len(events),
         )
 
+    async def positions_back(self, topics: Collection[Topic], seconds: float) -> Cursor:
+        """Return where the streams stood so many seconds ago, by the database's clock. Raises Unreachable or Refused."""
+        return _cursor(
+            await self._call("cf_positions_back", {"p_topics": _names(topics), "p_seconds": seconds})
+        )
+
     async def follow_logs(self, viewer: str, device: str, container: str, lines: int) -> None:
         """Say, or say again, that a viewer reads a container's log. Raises Unreachable or Refused."""
         await self._call("cf_follow_logs", {**_reader(viewer, device, container), "p_lines": lines})

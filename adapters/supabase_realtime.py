@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import SystemRandom
 from uuid import uuid4
@@ -42,7 +43,18 @@ POLL_SECONDS = 5.0
 """How often history is read in a pause that is longer than this."""
 WATCH_RETRY_SECONDS = 30.0
 """Thrice how soon it is said again which devices are watched, after that failed."""
+PLACE_SECONDS = 30.0
+"""How much further back a subscription begins than it was asked to: longer than the question takes on its way."""
 _random = SystemRandom()
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Where a subscription is to begin, and when that was said: by the clock that only rises, and by the time of day."""
+
+    since: Cursor
+    monotonic: float
+    wall: float
 
 
 class SupabaseRealtime(MonitoringService):
@@ -90,10 +102,29 @@ class SupabaseRealtime(MonitoringService):
     def subscribe(self, topics: Collection[Topic], since: Cursor | None = None) -> Subscription[Item]:
         """Follow the topics; see the port."""
         wanted = frozenset(topics)
-        subscription: Subscription[Item] = Subscription(lambda out: self._feed(wanted, since, out))
+        asked = _Asked(since, time.monotonic(), self._wall()) if since is not None else None
+        subscription: Subscription[Item] = Subscription(lambda out: self._feed(wanted, asked, out))
         self._subscriptions.add(subscription)
         subscription.add_done_callback(self._subscriptions.discard)
         return subscription
+
+    async def placed(self, topics: Collection[Topic], since: Cursor) -> Cursor:
+        """Return where a subscription begins; see the port."""
+        return await self._placed(topics, _Asked(since, time.monotonic(), self._wall()))
+
+    async def _placed(self, topics: Collection[Topic], asked: _Asked) -> Cursor:
+        since = asked.since
+        if since.back_seconds is None:
+            return since
+        # Where one of the clocks stood still, or was set back, the other one knows.
+        elapsed = max(time.monotonic() - asked.monotonic, self._wall() - asked.wall, 0.0)
+        back = since.back_seconds + elapsed + PLACE_SECONDS
+        try:
+            stood = await self._history.positions_back(topics, back)
+        except Refused as error:  # a project from before this could be asked
+            log.debug("supabase.not_placed", reason=str(error))
+            return Cursor(since)
+        return Cursor({**stood, **since})
 
     async def health(self) -> Health:
         """Return the state of the newest connection."""
@@ -116,12 +147,12 @@ class SupabaseRealtime(MonitoringService):
         if (status, detail) != (self._status, self._detail):
             self._status, self._detail, self._since = status, detail, datetime.now(UTC)
 
-    async def _feed(self, topics: frozenset[Topic], since: Cursor | None, out: Subscription[Item]) -> None:
+    async def _feed(self, topics: frozenset[Topic], asked: _Asked | None, out: Subscription[Item]) -> None:
         """Keep a subscription alive, and meanwhile say which devices are watched by name."""
         devices = devices_named(topics)
         saying = asyncio.create_task(self._say_watched(devices)) if devices else None  # owned: ended below
         try:
-            await self._supervise(topics, since, out)
+            await self._supervise(topics, asked, out)
         finally:
             if saying is not None:
                 saying.cancel()
@@ -142,7 +173,7 @@ class SupabaseRealtime(MonitoringService):
             await asyncio.sleep(seconds / 3)
 
     async def _supervise(
-        self, topics: frozenset[Topic], since: Cursor | None, out: Subscription[Item]
+        self, topics: frozenset[Topic], asked: _Asked | None, out: Subscription[Item]
     ) -> None:
         """Keep a subscription alive: connect, catch up, follow; again and again, without limit."""
         loop = asyncio.get_running_loop()
@@ -153,7 +184,7 @@ class SupabaseRealtime(MonitoringService):
             feed = Feed(self._mode or Mode.CHANGES, topics)
             try:
                 if follower is None:
-                    follower = await self._begun(topics, since, out)
+                    follower = await self._begun(topics, asked, out)
                     feed = Feed(self._mode or Mode.CHANGES, topics)
                 async with connected(self._project, feed):
                     state = await follower.begin(feed)
@@ -186,9 +217,10 @@ class SupabaseRealtime(MonitoringService):
             await self._pause(delay, follower)
 
     async def _begun(
-        self, topics: frozenset[Topic], since: Cursor | None, out: Subscription[Item]
+        self, topics: frozenset[Topic], asked: _Asked | None, out: Subscription[Item]
     ) -> Follower:
         """Return what follows the topics from where the subscription begins."""
+        since = await self._placed(topics, asked) if asked is not None else None
         if self._mode is None or since is None:
             state = await self._history.state(topics)
             self._mode = state.mode

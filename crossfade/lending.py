@@ -53,6 +53,10 @@ class Lent(MonitoringService):
         """Follow the topics; see the port."""
         return self._service.subscribe(topics, since)
 
+    async def placed(self, topics: Collection[Topic], since: Cursor) -> Cursor:
+        """Return where a subscription begins; see the port."""
+        return await self._service.placed(topics, since)
+
     async def health(self) -> Health:
         """Return how the service is doing."""
         return await self._service.health()

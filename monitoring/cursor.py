@@ -10,12 +10,19 @@ from monitoring.events import BEGINNING, Position, StreamId
 
 
 class Cursor(Mapping[StreamId, Position]):
-    """An immutable map from stream to the last delivered position. A stream that is absent is unknown to the client."""
+    """An immutable map from stream to the last delivered position. A stream that is absent is unknown to the client.
 
-    __slots__ = ("_positions",)
+    ``back_seconds`` is how far back the client wants the streams that are absent; None where it wants all there is of
+    them. It is no part of what the client has: it is not compared, and does not travel.
+    """
 
-    def __init__(self, positions: Mapping[StreamId, Position] | None = None) -> None:
+    __slots__ = ("_positions", "back_seconds")
+
+    def __init__(
+        self, positions: Mapping[StreamId, Position] | None = None, *, back_seconds: float | None = None
+    ) -> None:
         self._positions = dict(positions or {})
+        self.back_seconds = back_seconds
 
     def __getitem__(self, stream: StreamId) -> Position:
         return self._positions[stream]

@@ -39,6 +39,7 @@ class Leg:
     live_since: float | None = None
     down_since: float | None = None
     last_at: float = -inf  # when it last brought anything
+    drained_at: float | None = None  # when last nothing of it waited for the client, or it was first heard of
     brought: dict[StreamId, Position] = field(default_factory=dict)
     places: dict[StreamId, deque[Place]] = field(default_factory=dict)
     gaps: list[Gap] = field(default_factory=list)
@@ -57,6 +58,7 @@ class Delivery:
     stream: StreamId
     occurred_at: datetime
     at: float
+    came_after: float  # it had come between then and ``at``, and waited for the client
     swallowed: list[Leg] = field(default_factory=list)  # legs whose copy came
 
     @property
@@ -92,7 +94,8 @@ class Delivered:
 
     def add(self, leg: Leg, event: Event, mark: Fingerprint, now: float) -> Delivery:
         """Remember that the client was given an event by a leg."""
-        delivery = Delivery(leg, mark, event.stream, event.occurred_at, now)
+        came_after = now if leg.drained_at is None else leg.drained_at
+        delivery = Delivery(leg, mark, event.stream, event.occurred_at, now, came_after)
         self._order.append(delivery)
         self._alike.setdefault(mark, deque()).append(delivery)
         self._floor.setdefault(event.stream, event.occurred_at - _MOMENT)

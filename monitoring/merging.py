@@ -37,12 +37,20 @@ class Merge(Protocol):
         """Copies that were dropped."""
         ...
 
+    def start(self, now: float) -> Cursor:
+        """Return where a leg that is opened now begins."""
+        ...
+
     def open(self, leg: Hashable, capabilities: Capabilities, since: Cursor | None) -> None:
         """Take a leg, opened at ``since`` or, where that is None, at now: the first is active, the next a candidate."""
         ...
 
     def live(self, leg: Hashable, now: float) -> None:
         """Note that a leg is connected and up to date; safe to repeat."""
+        ...
+
+    def drained(self, leg: Hashable, now: float) -> None:
+        """Note that nothing of what a leg has brought waits for the client."""
         ...
 
     def down(self, leg: Hashable, now: float) -> None:
@@ -128,6 +136,10 @@ class Sequenced(Merge):
         """Copies that were dropped."""
         return self._sequencer.duplicates
 
+    def start(self, now: float) -> Cursor:
+        """Return what the client has: every leg begins there."""
+        return self.cursor
+
     def open(self, leg: Hashable, capabilities: Capabilities, since: Cursor | None) -> None:
         """Take a leg; see `Merge`."""
         if len(self._legs) > 1:
@@ -137,6 +149,9 @@ class Sequenced(Merge):
     def live(self, leg: Hashable, now: float) -> None:
         """Note that a leg is live."""
         self._legs[leg].live = True
+
+    def drained(self, leg: Hashable, now: float) -> None:
+        """Note nothing: positions say what a client has, however late it reads."""
 
     def down(self, leg: Hashable, now: float) -> None:
         """Note that a leg is down: what it brings next is measured anew."""

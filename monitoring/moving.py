@@ -140,7 +140,7 @@ class MovingFeed:
             route,
             self._services,
             self._topics,
-            lambda: self._merge.cursor,
+            lambda: self._merge.start(asyncio.get_running_loop().time()),
             items=self._came,
             change=self.reconsider,
             now=now,
@@ -176,6 +176,7 @@ class MovingFeed:
     def _deliver(self, active: Leg) -> None:
         """Hand on all that has come and has room."""
         progress = True
+        now = asyncio.get_running_loop().time()
         while progress:
             progress = False
             for leg in (self._candidate, active):
@@ -187,7 +188,14 @@ class MovingFeed:
                     progress = True
                     for merged in self._merged(leg, item, now):
                         self._hand(merged)
-        self._held_back = any(leg is not None and leg.waiting for leg in (self._candidate, active))
+        self._held_back = False
+        for leg in (self._candidate, active):
+            if leg is None:
+                continue
+            if leg.waiting:
+                self._held_back = True
+            else:
+                self._merge.drained(leg, now)
 
     def _hand(self, item: Item) -> None:
         """Hand an item to the client, and tell whoever watches what it got."""

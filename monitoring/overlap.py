@@ -88,6 +88,8 @@ class _Held:
     mark: Fingerprint
     at: float
     place: Place | None
+    unheard: bool
+    """The candidate had it in store, and the active leg has never brought anything of its stream."""
     taken: bool = False
 
 
@@ -119,6 +121,8 @@ class Overlap:
         self._active: Leg | None = None
         self._candidate: Leg | None = None
         self._counted: dict[StreamId, int] = {}  # events without identity delivered, per stream
+        self._nameless: set[StreamId] = set()
+        """Streams whose newest delivery had no identity: the client is further than its position in them says."""
         self._delivered = Delivered(
             window=self._limits.window, most=self._limits.max_delivered, lag=self._limits.lag
         )
@@ -137,6 +141,24 @@ class Overlap:
     def cursor(self) -> Cursor:
         """What the client has of streams with identity; events without leave no trace in it."""
         return Cursor({name: at for name, at in self._positions.items() if at > BEGINNING})
+
+    def start(self, now: float) -> Cursor:
+        """Return where a leg that is opened now begins.
+
+        A candidate of a leg without identity has to bring what the client was given and is still remembered, what waits
+        for the client, and what the leg missed while it was down, of whatever stream. Older things it would only drop.
+        """
+        active = self._active
+        if active is None or not (self._nameless or not active.resumes):
+            return self.cursor
+        since = now if active.down_since is None else active.down_since - self._limits.silence
+        self._delivered.forget(now)
+        if active.drained_at is not None:
+            since = min(since, active.drained_at)
+        if (oldest := next(iter(self._delivered), None)) is not None:
+            since = min(since, oldest.came_after)
+        known = {stream: at for stream, at in self.cursor.items() if stream not in self._nameless}
+        return Cursor(known, back_seconds=now - since + self._limits.lag)
 
     @property
     def forgotten(self) -> int:
@@ -171,7 +193,12 @@ class Overlap:
         known = self._leg(leg)
         known.down_since = None
         known.live_since = now if known.live_since is None else known.live_since
+        known.drained_at = now if known.drained_at is None else known.drained_at
         known.covers_since = now if known.covers_since is None else known.covers_since
+
+    def drained(self, leg: Hashable, now: float) -> None:
+        """Note that nothing of what a leg has brought waits for the client."""
+        self._leg(leg).drained_at = now
 
     def down(self, leg: Hashable, now: float) -> None:
         """Note that a leg is not connected; safe to repeat."""
@@ -187,6 +214,7 @@ class Overlap:
         if known.covers_since is None and known.down_since is None:
             known.covers_since = now
         known.last_at = now
+        known.drained_at = now if known.drained_at is None else known.drained_at
         self._delivered.forget(now)
         while self._owed and (
             self._candidate in self._owed[0].swallowed or now - self._owed[0].at > self._limits.window
@@ -207,7 +235,7 @@ class Overlap:
         if self._is_copy(known, event, mark, now):
             self._copied(known, event.stream, place)
         else:
-            self._hold(event, mark, place, now)
+            self._hold(known, event, mark, place, now)
         return []
 
     def gap(self, leg: Hashable, gap: Gap, now: float) -> list[Item]:
@@ -371,17 +399,20 @@ class Overlap:
     def _given(self, event: Event) -> Event:
         """Return the event as the client gets it: without identity, its seq counts over all legs."""
         if event.identified:
+            self._nameless.discard(event.stream)
             return event
+        self._nameless.add(event.stream)
         count = self._counted[event.stream] = self._counted.get(event.stream, 0) + 1
         return event if event.seq == count else replace(event, seq=count)
 
     # The candidate
 
-    def _hold(self, event: Event, mark: Fingerprint, place: Place | None, now: float) -> None:
+    def _hold(self, leg: Leg, event: Event, mark: Fingerprint, place: Place | None, now: float) -> None:
         if self._holding >= self._limits.max_held:
             self._overflowed.add(event.stream)
             return
-        held = _Held(event, mark, now, place)
+        heard = event.stream in self._counted or event.stream in self._positions
+        held = _Held(event, mark, now, place, unheard=leg.live_since is None and not heard)
         self._held.append(held)
         self._held_by.setdefault(mark, deque()).append(held)
         self._holding += 1
@@ -476,8 +507,9 @@ class Overlap:
         for each in self._held:
             if now - each.at <= self._limits.lag:
                 return
-            if not each.taken and each.at > self._held_is_excused_until and not _ours(each.event):
-                yield each
+            if each.taken or each.unheard or _ours(each.event) or each.at <= self._held_is_excused_until:
+                continue
+            yield each
 
     def _clear_candidate(self) -> None:
         self._owed.clear()

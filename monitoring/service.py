@@ -144,11 +144,19 @@ class MonitoringService(Protocol):
     def subscribe(self, topics: Collection[Topic], since: Cursor | None = None) -> Subscription[Item]:
         """Return every event of the topics after ``since``, once, in order of (epoch, seq) per stream.
 
-        A stream that is absent from ``since`` is new and delivered from its first retained event; ``since=None``
-        starts at the newest events of this moment. What history no longer has comes as an explicit Gap. The
-        subscription survives outages of the backend by itself; it ends only when it is closed, or with Refused.
+        A stream that is absent from ``since`` is new and delivered from its first retained event, or from about
+        ``since.back_seconds`` ago where the service can tell what that was; ``since=None`` starts at the newest events
+        of this moment. What history no longer has comes as an explicit Gap. The subscription survives outages of the
+        backend by itself; it ends only when it is closed, or with Refused.
         """
         ...
+
+    async def placed(self, topics: Collection[Topic], since: Cursor) -> Cursor:  # noqa: ARG002 - for who can tell
+        """Return ``since`` with a position, instead of its ``back_seconds``, for each stream that is absent.
+
+        Where the service cannot tell where its streams stood, it is ``since`` itself. Raises Unreachable or Refused.
+        """
+        return since
 
     async def health(self) -> Health:
         """Return how the service is doing, without waiting for the network."""

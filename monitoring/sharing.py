@@ -232,6 +232,10 @@ class SharedService(MonitoringService):
         subscription.add_done_callback(self._subscriptions.discard)
         return subscription
 
+    async def placed(self, topics: Collection[Topic], since: Cursor) -> Cursor:
+        """Return where a subscription begins; see the port."""
+        return await self._service.placed(topics, since)
+
     async def health(self) -> Health:
         """Return how the service is doing, and how many subscriptions share its feed or have one of their own."""
         health = await self._service.health()
@@ -252,6 +256,9 @@ class SharedService(MonitoringService):
     # One subscriber
 
     async def _serve(self, topics: frozenset[Topic], since: Cursor, out: Subscription[Item]) -> None:
+        if since.back_seconds is not None:
+            with suppress(MonitoringError):  # then it begins with all there is
+                since = await self._service.placed(topics, since)
         member = _Member(topics, since, out)
         self._enter()
         try:

@@ -50,7 +50,8 @@ class Load:
     """A server that something happens on all the time: events numbered 1, 2, 3 ..."""
 
     def __init__(self, server, device, every=0.02):
-        self.server, self.stream, self.every = server, f"{device}/system", every
+        self.server, self.device, self.every = server, device, every
+        self.stream = f"{device}/system"
         self.last = 0
         self.stopped = False
 
@@ -145,6 +146,54 @@ async def test_a_client_moves_to_supabase_and_back_under_load_and_has_each_event
     assert not [item for item in got if isinstance(item, Gap | MoveAbandoned)]
     assert {item.identified for item in theirs} == {True, False}
     assert load.last > 300
+
+
+async def test_a_move_reads_back_the_last_minute_and_not_all_that_supabase_has_kept(
+    plain, bridge, embedded_supabase, sql, device
+):
+    """A server without ids gives no cursor to begin at; hours of history, read by every client that moves, are no answer."""
+    await bridge(plain.url).start()
+    load = Load(plain, device)
+    await load.happen(3000)
+    rare = Load(plain, f"{device}-rare")
+    await rare.happen()
+    await arrived(sql, device, 3000, 60)
+    await arrived(sql, rare.device, 1, 60)
+    await sql.execute(
+        "update cf_events set recorded_at = recorded_at - interval '1 hour' where device = any($1)",
+        [device, rare.device],
+    )
+    wishes = Wishes()
+    got = []
+    async with realtime(embedded_supabase) as supabase:
+        services = {
+            Backend.LEGACY: ForeignWebSocket(plain.url, PlainDashboard()),
+            Backend.SUPABASE: supabase,
+        }
+        router = Router(services, wishes, "client-1", now=lambda: datetime.now(UTC))
+        subscription = router.subscribe(parse_topics([f"devices.{device}", f"devices.{rare.device}"]))
+
+        async def read():
+            async for item in subscription:
+                got.append(item)  # noqa: PERF401 - looked at meanwhile
+
+        reading = asyncio.create_task(read())
+        await asyncio.wait_for(subscription.wait_live(), 20)
+        async with load():
+            await load.goes_on(20)
+            wishes.set(Backend.SUPABASE)
+            await until(
+                lambda: any(isinstance(item, Moved) for item in got), lambda: f"moved; {got[-3:]}", 60
+            )
+            await load.goes_on(20)
+        await rare.happen()
+        await until(lambda: number_of(got[-1]) == 2, "what happens rarely")
+        read_back = (await supabase.health()).counters["backfilled"]
+        await router.close()
+        await reading
+    assert [number_of(item) for item in got if number_of(item)] == [*range(3001, load.last + 1), 2]
+    assert not [item for item in got if isinstance(item, Gap | MoveAbandoned)]
+    assert read_back < 1000
 
 
 async def test_a_bridge_that_is_killed_again_and_again_doubles_nothing_and_loses_nothing(

@@ -65,8 +65,8 @@ FOR_ALL_FUNCTIONS = frozenset(
         "cf_availability", "cf_bin", "cf_caller", "cf_caller_name", "cf_check_intervals",
         "cf_delivery_state", "cf_event_json", "cf_event_rates", "cf_events_after", "cf_fields",
         "cf_find_events", "cf_heads", "cf_is_operator", "cf_is_reader", "cf_leaves", "cf_level_for",
-        "cf_may_control", "cf_overview", "cf_percentiles", "cf_points", "cf_project_json", "cf_rates",
-        "cf_role", "cf_selects", "cf_series", "cf_snapshot", "cf_top", "cf_watched",
+        "cf_may_control", "cf_overview", "cf_percentiles", "cf_points", "cf_positions_back", "cf_project_json",
+        "cf_rates", "cf_role", "cf_selects", "cf_series", "cf_snapshot", "cf_top", "cf_watched",
     }
 )  # fmt: skip
 """They run with the caller's rights, so that the tables' policies are what counts."""

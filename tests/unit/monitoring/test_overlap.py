@@ -42,6 +42,63 @@ def test_while_the_candidate_is_compared_the_active_leg_delivers_and_the_cursor_
     assert (overlap.held, overlap.duplicates) == (0, 2)
 
 
+def test_a_candidate_begins_with_the_oldest_that_is_remembered() -> None:
+    overlap = moving()
+    for n, now in ((1, 40.0), (2, 90.0)):
+        overlap.drained("old", now - 1.0)
+        overlap.offer("old", nameless(one(n)), now)
+    overlap.drained("old", 99.0)
+    begins = overlap.start(100.0)
+    assert (dict(begins), begins.back_seconds) == ({}, 60.0 + 1.0 + 2.0)
+    assert overlap.start(120.0).back_seconds == 30.0 + 1.0 + 2.0, "the first is forgotten"
+
+
+def test_what_waits_for_a_client_that_reads_slowly_is_from_before() -> None:
+    overlap = moving()
+    overlap.drained("old", 10.0)
+    overlap.offer("old", nameless(one(1)), 500.0)
+    assert overlap.start(500.0).back_seconds == 490.0 + 2.0
+    overlap.drained("old", 600.0)
+    assert overlap.start(600.0).back_seconds == 2.0
+
+
+def test_a_candidate_begins_before_the_active_leg_was_lost() -> None:
+    overlap = moving()
+    overlap.drained("old", 49.0)
+    overlap.down("old", 50.0)
+    overlap.drained("old", 299.0)
+    assert overlap.start(300.0).back_seconds == 250.0 + 10.0 + 2.0
+
+
+def test_old_events_of_a_stream_that_is_silent_do_not_hold_up_a_move() -> None:
+    """Nobody says again what was told before the client came."""
+    overlap = moving()
+    overlap.offer("old", nameless(one(1)), 20.0)
+    overlap.open("new", IDENTIFIED, overlap.start(20.0))
+    overlap.offer("new", event("web-1/rare", seq=9), 20.1)
+    overlap.offer("new", one(1), 20.1)
+    overlap.live("new", 20.2)
+    assert overlap.alignment(30.0).certain
+    overlap.offer("new", event("web-1/other", seq=3), 30.0)
+    assert not overlap.alignment(40.0).ready, "this one happened while both were live"
+
+
+def test_a_stream_that_only_identified_legs_bring_goes_on_where_the_client_is() -> None:
+    overlap = moving(active=IDENTIFIED, since=Cursor())
+    overlap.offer("old", one(5), 1.0)
+    overlap.offer("old", event("crossfade/alerts", seq=7), 1.0)
+    assert overlap.start(2.0).back_seconds is None
+    overlap.open("new", NAMELESS)
+    overlap.live("new", 2.0)
+    overlap.switch(20.0)
+    assert dict(overlap.start(21.0)) == overlap.cursor
+    overlap.offer("new", nameless(one(6)), 21.0)
+    begins = overlap.start(22.0)
+    assert dict(begins) == {"crossfade/alerts": (1, 7)}
+    assert begins.back_seconds is not None
+    assert "web-1/system" in overlap.cursor
+
+
 def test_the_cursor_does_not_pass_what_is_held() -> None:
     overlap = moving()
     overlap.open("new", IDENTIFIED)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from monitoring import sharing
 from monitoring.cursor import Cursor
-from monitoring.errors import Refused
-from monitoring.events import Position
+from monitoring.errors import Refused, Unreachable
+from monitoring.events import Position, StreamId
 from monitoring.service import Backend
 from monitoring.sharing import SharedService
 from monitoring.topics import GLOBAL, parse_topics
@@ -53,6 +53,29 @@ async def until(condition):
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.001)
+
+
+class Placing(Counting):
+    """Knows where its streams stood, or is away."""
+
+    away = False
+
+    async def placed(self, topics, since):
+        if self.away:
+            raise Unreachable(self.backend, "away")
+        return Cursor({StreamId(WEB): Position(1, 2), **since})
+
+
+@pytest.mark.parametrize("away", [False, True])
+async def test_who_has_no_cursor_begins_where_the_streams_stood(away):
+    backend = Placing(Backend.LEGACY)
+    backend.away = away
+    await backend.publish(*run(WEB, 3))
+    shared = SharedService(backend)
+    async with asyncio.timeout(10):
+        one = shared.subscribe([GLOBAL], Cursor(back_seconds=60))
+        assert await seqs(one, 1) == [1 if away else 3]
+        await shared.close()
 
 
 async def test_many_subscribers_have_one_feed_and_all_get_everything():
