@@ -17,7 +17,6 @@ import contextlib
 import dataclasses
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ from pathlib import Path
 
 import asyncpg
 import psutil
+from peers import NotMeasured, glances
 from programs import ROOT, machine, program
 
 from embedded.migrations import apply_bootstrap, apply_migrations
@@ -128,29 +128,14 @@ async def ours(directory: Path, seconds: float, interval: float, *, docker: bool
     return found, events
 
 
-async def glances(directory: Path, seconds: float) -> tuple[Cost, Cost] | str:
+async def beside(directory: Path, seconds: float) -> tuple[Cost, Cost] | str:
     """Return what Glances costs idle and asked; or why it could not be measured."""
-    venv = directory / "glances"
-    install = [str(venv / "bin" / "pip"), "install", "--quiet", "glances[web,containers]"]
-    for command in ([sys.executable, "-m", "venv", str(venv)], install):
-        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=300)
-        if done.returncode:
-            return f"skipped: it could not be installed: {done.stderr.strip().splitlines()[-1:]}"
-    port = free_port("127.0.0.1")
-    arguments = ["-w", "-B", "127.0.0.1", "-p", str(port), "--disable-check-update"]
-    with (directory / "glances.log").open("wb") as log:
-        process = subprocess.Popen([str(venv / "bin" / "glances"), *arguments], stdout=log, stderr=log)
     try:
-        url = f"http://127.0.0.1:{port}/api/4/all"
-        try:
-            await until("Glances answers", lambda: asked(url))
-        except TimeoutError:
-            return "skipped: it was installed and did not answer within 60 s"
-        await asyncio.sleep(WARM_SECONDS)
-        return await cost(process.pid, seconds), await cost(process.pid, seconds, url)
-    finally:
-        process.terminate()
-        process.wait()
+        async with glances(directory) as (url, process):
+            await asyncio.sleep(WARM_SECONDS)
+            return await cost(process.pid, seconds), await cost(process.pid, seconds, f"{url}/api/4/all")
+    except NotMeasured as error:
+        return f"skipped: {error}"
 
 
 async def main() -> int:
@@ -168,7 +153,7 @@ async def main() -> int:
             what = "host and Docker" if docker else "host"
             rows.append((f"ours, {what} every {given.interval:g} s, history kept ({events} events)", found))
         if not given.without_glances:
-            peer = await glances(directory, given.seconds)
+            peer = await beside(directory, given.seconds)
             if isinstance(peer, str):
                 rows.append(("Glances", peer))
             else:

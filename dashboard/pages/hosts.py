@@ -13,6 +13,7 @@ from dashboard.hub import Frame, Hub
 from dashboard.model import HostView
 from dashboard.pages.machine import draw_machine
 from dashboard.pages.parts import (
+    LIVE_SECONDS,
     draw_badge,
     draw_chart,
     draw_empty,
@@ -44,19 +45,23 @@ def draw(hub: Hub) -> None:
         chosen = st.selectbox("Host", names, key="host", bind="query-params", width=260)
         span = draw_range("range", live=True) if hub.records is not None else None
 
-    def one(frame: Frame, now: datetime) -> None:
+    def head(frame: Frame, now: datetime) -> None:
         host = frame.state.hosts.get(chosen)
         if host is not None:
-            drawn = hub.drawn(host)
             _title(host, now)
-            draw_figures(hosts.key_figures(host, drawn.sparks), key="host-figures")
+            draw_figures(hosts.key_figures(host, hub.drawn(host).sparks), key="host-figures")
+
+    def body(frame: Frame, now: datetime) -> None:
+        host = frame.state.hosts.get(chosen)
+        if host is not None:
             if span is None:
-                _charts(host, drawn)
+                _charts(host, hub.drawn(host))
             else:
                 _history(hub, host, span(now))
             _details(frame, host)
 
-    draw_running(hub, "host", one)
+    draw_running(hub, "host-now", head, seconds=LIVE_SECONDS)
+    draw_running(hub, "host", body)
     draw_machine(hub, chosen)
 
 
