@@ -150,7 +150,8 @@ async def _one(
     name: str, told: Mapping[str, Any] | None, test: Callable[[], Awaitable[str]] | None, address: str
 ) -> Check:
     if told is not None and told.get("state") != State.READY:
-        detail = f"{told.get('state')}: {told.get('detail') or told.get('last_line') or 'no word'}"
+        words = told.get("detail") or told.get("last_line")
+        detail = f"{told.get('state')}: {words}" if words else str(told.get("state"))
         return Check(name, ok=False, detail=detail, address=address, advice=f"see {told.get('log')}")
     if test is None:
         return Check(name, ok=True, detail=str(told.get("detail", "")) if told else "", address=address)

@@ -123,6 +123,11 @@ class LiveComparison:
         """End the run now; its result is still made, and says that it was ended early."""
         self._ended.set()
 
+    @property
+    def ending(self) -> bool:
+        """Whether it was told to end, and decides what is on its way."""
+        return self._ended.is_set()
+
     async def run(
         self,
         services: Mapping[Backend, MonitoringService],

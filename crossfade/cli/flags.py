@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from adapters import client_reports, flag_audit, flag_file
 from adapters.flag_file import FlagFileUnusable
-from crossfade import flag_changes, plan
+from crossfade import flag_changes, logs, plan
 from crossfade.cli.options import DataDirOption, FlagsOption, Format, FormatOption, wiring
 from crossfade.cli.output import print_json
 from crossfade.errors import ComparisonFailed, CrossfadeError, UsageError
@@ -123,6 +124,7 @@ def explain_(
     wired = wiring(data_dir, flags)
     path = plan.flags_file(wired.data, wired.settings)
     found = open_flags(wired.data, path, wired.settings.switches)
+    logs.to_stderr(logging.ERROR)  # what is refused is said below
     current = found.refresh()
     if problem := found.problem():
         raise CrossfadeError(problem)

@@ -217,7 +217,7 @@ def _compare(wired: Wiring, asked: Asked) -> Result:
         session = comparison.session
         decided = sum(session.counts.values()) if session else 0
         found = sum(session.counts[outcome] for outcome in FINDINGS) if session else 0
-        if asked.seconds is not None and passed > asked.seconds:
+        if comparison.ending or (asked.seconds is not None and passed > asked.seconds):
             text = f"deciding the last of {decided} events, {found} findings"
         else:
             whole = f" of {asked.seconds:g}" if asked.seconds is not None else ""
