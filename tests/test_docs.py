@@ -35,6 +35,7 @@ ELSEWHERE = {
     "crossfade commands submit web-1 disk-usage path=/tmp --key first-look --wait": CONTROL,
     "crossfade commands list": CONTROL,
     "crossfade commands list --agent web-1 --state succeeded --format json": CONTROL,
+    "crossfade alerts notify-test": "tests/e2e/test_alerts.py: with a channel",
     "crossfade devices add web-1 monitor@web-1.example --key-file ~/.ssh/crossfade": DEVICES,
     "crossfade watch --topic devices.web-1 --for 8s": DEVICES,
     'crossfade devices edit web-1 --system-interval 2s --description "the shop"': DEVICES,
