@@ -75,19 +75,25 @@ def commands() -> Iterator[str]:
 @pytest.mark.xdist_group("e2e")
 def test_every_command_in_the_documentation_works(installation: Installation) -> None:
     lasting = {}
-    for line in commands():
-        if line in ELSEWHERE:
-            continue
-        program, *words = shlex.split(line, comments=True)
-        assert program == "crossfade", f"{line!r} is neither run here nor listed in ELSEWHERE"
-        if "--for" in words:  # it runs while the reader goes on in another terminal
-            lasting[line] = installation.begin(*words)
-            continue
-        done = installation.run(*words)
-        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
-    for line, process in lasting.items():
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, f"{line}\n{out}{err}"
+    try:
+        for line in commands():
+            if line in ELSEWHERE:
+                continue
+            program, *words = shlex.split(line, comments=True)
+            assert program == "crossfade", f"{line!r} is neither run here nor listed in ELSEWHERE"
+            if "--for" in words:  # it runs while the reader goes on in another terminal
+                lasting[line] = installation.begin(*words)
+                continue
+            done = installation.run(*words)
+            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        for line, process in lasting.items():
+            out, err = process.communicate(timeout=120)
+            assert process.returncode == 0, f"{line}\n{out}{err}"
+    finally:
+        for process in lasting.values():
+            if process.returncode is None:
+                process.kill()
+                process.communicate()
 
 
 def programs(*, pushing: bool) -> list[str]:

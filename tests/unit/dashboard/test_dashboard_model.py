@@ -257,4 +257,4 @@ def test_eight_hours_of_updates_leave_nothing_behind() -> None:
                 state = applied(state, each, at)
         gc.collect()
         known.append(len(gc.get_objects()))
-    assert max(known[1:]) - min(known[1:]) < 100
+    assert known[-1] - known[1] < 100, known  # what tests before this one left may still go meanwhile
