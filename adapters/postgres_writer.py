@@ -53,7 +53,6 @@ PACE = 4_000.0
 _LOST_SECONDS = 1.0
 """Between questions for leases that another owner has: it may let go of them at any time."""
 
-
 _SENT_SECONDS = 0.001
 """Until a statement is on its way to a database that is near: one round trip to prepare it, and it is written."""
 

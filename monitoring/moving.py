@@ -175,13 +175,11 @@ class MovingFeed:
 
     def _deliver(self, active: Leg) -> None:
         """Hand on all that has come and has room."""
+        legs = (active,) if self._candidate is None else (self._candidate, active)
         progress = True
-        now = asyncio.get_running_loop().time()
         while progress:
             progress = False
-            for leg in (self._candidate, active):
-                if leg is None:
-                    continue
+            for leg in legs:
                 now = asyncio.get_running_loop().time()
                 room = min(self._out.room, self._merge.room()) if leg is active else self._out.room
                 for item in leg.take(room, now):
@@ -189,9 +187,7 @@ class MovingFeed:
                     for merged in self._merged(leg, item, now):
                         self._hand(merged)
         self._held_back = False
-        for leg in (self._candidate, active):
-            if leg is None:
-                continue
+        for leg in legs:
             if leg.waiting:
                 self._held_back = True
             else:

@@ -43,6 +43,7 @@ from monitoring.events import (
     device_of,
 )
 from monitoring.fingerprint import EXACT, Fingerprint, Likeness, fingerprint
+from monitoring.held import Held, HeldEvent
 from monitoring.service import Capabilities, Gap, Item
 
 _SETTLED: Final = 3
@@ -81,19 +82,6 @@ class Alignment:
 
 
 @dataclass(slots=True, eq=False)
-class _Held:
-    """An event that only the candidate has brought so far."""
-
-    event: Event
-    mark: Fingerprint
-    at: float
-    place: Place | None
-    unheard: bool
-    """The candidate had it in store, and the active leg has never brought anything of its stream."""
-    taken: bool = False
-
-
-@dataclass(slots=True, eq=False)
 class _Doubt:
     """Equal events of which doubtful deliveries swallowed some, perhaps not their own copies."""
 
@@ -127,11 +115,8 @@ class Overlap:
             window=self._limits.window, most=self._limits.max_delivered, lag=self._limits.lag
         )
         self._owed: deque[Delivery] = deque()  # the candidate must bring these
-        self._held: deque[_Held] = deque()
-        self._held_by: dict[Fingerprint, deque[_Held]] = {}
-        self._holding = 0
+        self._held = Held(most=self._limits.max_held)
         self._doubts: dict[Fingerprint, _Doubt] = {}
-        self._overflowed: set[StreamId] = set()
         self._matched = 0
         self._held_is_excused_until = 0.0
         self.duplicates = 0
@@ -168,7 +153,7 @@ class Overlap:
     @property
     def held(self) -> int:
         """Events that wait for the active leg to bring them, or for a switch."""
-        return self._holding
+        return len(self._held)
 
     def open(self, leg: Hashable, capabilities: Capabilities, since: Cursor | None = None) -> None:
         """Take a leg: the first is active, the next a candidate. ``since`` is the cursor its feed was opened with.
@@ -284,7 +269,7 @@ class Overlap:
         lag = self._limits.lag
         if lost := self._lost(candidate):
             return f"the candidate has no history of {lost[0].stream}"
-        if self._overflowed:
+        if self._held.overflowed:
             return f"the active feed is more than {self._limits.max_held} events behind"
         if now < (live_since + lag if candidate.from_cursor else covers_since + _SETTLED * lag):
             return "the candidate has not been live for long enough"
@@ -301,7 +286,7 @@ class Overlap:
             return None
         if lost := self._lost(candidate):
             return f"it has no history of {lost[0].stream}"
-        return "it is too far ahead" if self._overflowed else None
+        return "it is too far ahead" if self._held.overflowed else None
 
     def lacking(self) -> str | None:
         """Say nothing: what a leg without identity lost, no other can be asked for, and the client is told at once."""
@@ -336,7 +321,7 @@ class Overlap:
         new.gaps.clear()
         old.places.clear()
         self._active, self._candidate = new, None
-        held = [each for each in self._held if not each.taken]
+        held = list(self._held)
         self._clear_candidate()
         for each in held:
             items.append(self._given(each.event))
@@ -368,17 +353,13 @@ class Overlap:
 
     def _match_held(self, candidate: Leg, delivery: Delivery, now: float) -> None:
         """Let a new delivery swallow the copy that the candidate had brought before, if there is one."""
-        twins = self._held_by.get(delivery.mark)
-        if not twins:
+        held = self._held.oldest(delivery.mark)
+        if held is None:
             return
         certain = candidate.must_bring(now, self._limits.lag)
-        if not certain and now - twins[0].at > self._limits.lag:
+        if not certain and now - held.at > self._limits.lag:
             return
-        held = twins.popleft()
-        if not twins:
-            del self._held_by[delivery.mark]
-        held.taken = True
-        self._holding -= 1
+        self._held.take(held)
         delivery.swallowed.append(candidate)
         if not certain:
             self._doubts.setdefault(delivery.mark, _Doubt(now)).swallowed.append(held.event)
@@ -408,20 +389,12 @@ class Overlap:
     # The candidate
 
     def _hold(self, leg: Leg, event: Event, mark: Fingerprint, place: Place | None, now: float) -> None:
-        if self._holding >= self._limits.max_held:
-            self._overflowed.add(event.stream)
-            return
         heard = event.stream in self._counted or event.stream in self._positions
-        held = _Held(event, mark, now, place, unheard=leg.live_since is None and not heard)
-        self._held.append(held)
-        self._held_by.setdefault(mark, deque()).append(held)
-        self._holding += 1
+        self._held.add(HeldEvent(event, mark, now, place, unheard=leg.live_since is None and not heard))
 
     def _copied(self, candidate: Leg, stream: StreamId, place: Place | None) -> None:
         self._matched += 1
         self.duplicates += 1
-        while self._held and self._held[0].taken:
-            self._held.popleft()
         self._settle(candidate, stream, place)
 
     def _settle(self, leg: Leg, stream: StreamId, place: Place | None) -> None:
@@ -457,7 +430,7 @@ class Overlap:
         covered = new.from_cursor or (
             new.covers_since is not None and new.covers_since <= ended - _SETTLED * self._limits.lag
         )
-        streams = self._overflowed
+        streams = self._held.overflowed
         if not covered:
             streams = streams | self._positions.keys() | self._counted.keys()
             streams.update(each.event.stream for each in self._held)
@@ -503,21 +476,15 @@ class Overlap:
             if self._candidate not in each.swallowed:
                 yield each
 
-    def _late_held(self, now: float) -> Iterator[_Held]:
-        for each in self._held:
-            if now - each.at <= self._limits.lag:
-                return
-            if each.taken or each.unheard or _ours(each.event) or each.at <= self._held_is_excused_until:
-                continue
-            yield each
+    def _late_held(self, now: float) -> Iterator[HeldEvent]:
+        for each in self._held.before(now - self._limits.lag):
+            if not (each.unheard or _ours(each.event) or each.at <= self._held_is_excused_until):
+                yield each
 
     def _clear_candidate(self) -> None:
         self._owed.clear()
         self._held.clear()
-        self._held_by.clear()
-        self._holding = 0
         self._doubts.clear()
-        self._overflowed.clear()
 
     def _leg(self, key: Hashable) -> Leg:
         for leg in (self._active, self._candidate):

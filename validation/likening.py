@@ -10,6 +10,7 @@ and what they disagree about is counted as noise, for it is not the other side's
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from itertools import count
@@ -67,18 +68,23 @@ class _Alike:
 
 
 class Likening:
-    """Gives deliveries of one server's taps the identity of what was published."""
+    """Gives deliveries of one server's taps the identity of what was published.
+
+    ``began_at`` is when all taps were live, in the caller's seconds: what came before is not known.
+    """
 
     def __init__(
         self,
         likeness: Likeness = EXACT,
         *,
         taps: int = 1,
+        began_at: float = -math.inf,
         horizon_seconds: float = 20.0,
         max_known: int = 200_000,
     ) -> None:
         self._likeness = likeness
         self._taps = taps
+        self._began_at = began_at
         self._horizon = horizon_seconds
         self._max = max_known
         self._known: dict[Fingerprint, _Alike] = {}
@@ -127,13 +133,20 @@ class Likening:
         return found
 
     def noise_share(self) -> float | None:
-        """Return the share of events that not every tap brought, but for the newest, of which one may be on its way."""
+        """Return the share of events that not every tap brought, but for the first and the newest.
+
+        Of those, one tap may have brought its copy before the beginning, or have it on its way.
+        """
         found = Noise(self.noise.agreed, self.noise.disagreed)
         newest = next(reversed(self._known.values())).seen_at if self._known else 0.0
         for alike in self._known.values():
-            if newest - alike.seen_at > _ON_THE_WAY_SECONDS:
+            if newest - alike.seen_at > _ON_THE_WAY_SECONDS and self._is_whole(alike):
                 found.count(self._told(alike))
         return found.share
+
+    def _is_whole(self, alike: _Alike) -> bool:
+        """Tell whether no tap can have brought its copy before the beginning, or this is but one of many copies."""
+        return alike.seen_at > self._began_at + _ON_THE_WAY_SECONDS
 
     def _told(self, alike: _Alike) -> list[int]:
         """Return how many each tap has brought, with those that nothing was published for."""
@@ -141,7 +154,8 @@ class Likening:
         return [brought + waiting[tap] for tap, brought in enumerate(alike.brought)]
 
     def _settle(self, alike: _Alike) -> Iterator[Recognised]:
-        self.noise.count(self._told(alike))
+        if self._is_whole(alike):
+            self.noise.count(self._told(alike))
         again = max(
             (sum(1 for each in alike.early if each[0] == tap) for tap in range(self._taps)), default=0
         )

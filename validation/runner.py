@@ -112,6 +112,7 @@ class LiveComparison:
         self._session: Session | None = None
         self._place = 0
         self._errors: list[str] = []
+        self._second: Subscription[Item] | None = None  # to the legacy server, for the noise
         self._ended = asyncio.Event()  # stopped by the caller, or by an error
         self._ended_at: datetime | None = None
 
@@ -200,8 +201,8 @@ class LiveComparison:
             }
             sources = [(side, tap, 0) for side, tap in taps.items()]
             if noise is not None:
-                second = await stack.enter_async_context(noise.subscribe(self._topics))
-                sources.append((Backend.LEGACY, second, 1))
+                self._second = await stack.enter_async_context(noise.subscribe(self._topics))
+                sources.append((Backend.LEGACY, self._second, 1))
             # No TaskGroup: up to Python 3.12 one whose child fails as its parent is cancelled forgets the cancellation,
             # and a comparison that was told to stop would go on with an ExceptionGroup instead.
             pumps = [asyncio.ensure_future(self._pump(*source)) for source in sources]
@@ -217,11 +218,15 @@ class LiveComparison:
                 if not pump.cancelled():
                     pump.result()  # what no side should do is raised as it is
 
+    def _both_live(self, taps: Taps) -> bool:
+        """Tell whether both sides are live, and the second connection: what it is told later counts as noise."""
+        return _all_live(taps) and (self._second is None or self._second.live)
+
     async def _run(self, taps: Taps, seconds: float | None, *, until_pass: bool) -> tuple[str, ...]:
         """Compare, and return what casts doubt on the result."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._start_seconds
-        while not _all_live(taps) and loop.time() < deadline and not self._ended.is_set():
+        while not self._both_live(taps) and loop.time() < deadline and not self._ended.is_set():
             await self._pause(self._tick_seconds)
         if self._ended.is_set():
             return ("stopped before the start",)

@@ -64,6 +64,7 @@ class Session:
             self._likening = Likening(
                 self.terms.likeness,
                 taps=self.terms.legacy_taps,
+                began_at=at,
                 horizon_seconds=self.terms.limits.grace_cap_seconds,
             )
         self.started_at = started_at

@@ -15,15 +15,20 @@ def measured(data: DataDir) -> Load | None:
     """Return the clients, streams and rate of this moment; None when nothing that runs says them.
 
     The comparison counts what is published; beside another's server there is none, and the bridge counts what it brings.
+    Of both the one that was written last is of what runs now.
     """
     clients = len(client_reports.connected(data.client_reports))
     parity, bridge = read_json(data.parity) or {}, read_json(data.bridge) or {}
-    compared, brought = _mapping(parity.get("total")), _mapping(bridge.get("bridge"))
-    rate = _rate(compared.get("published"), compared.get("started_at"), parity.get("updated_at"))
-    rate += _rate(brought.get("events"), bridge.get("started_at"), bridge.get("updated_at"))
+    streams = _names(read_json(data.run / "collect.json"))
+    if str(bridge.get("updated_at", "")) > str(parity.get("updated_at", "")):
+        brought = _mapping(bridge.get("bridge")).get("events")
+        rate = _rate(brought, bridge.get("started_at"), bridge.get("updated_at"))
+        streams |= _names(bridge)
+    else:
+        total = _mapping(parity.get("total"))
+        rate = _rate(total.get("published"), total.get("started_at"), parity.get("updated_at"))
     if not clients and not rate:
         return None
-    streams = {*_names(read_json(data.run / "collect.json")), *_names(bridge)}
     devices = {name.partition("/")[0] for name in streams}
     return Load(clients=clients, streams=max(1, len(streams)), rate=rate, devices=max(1, len(devices)))
 

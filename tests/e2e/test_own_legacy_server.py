@@ -46,7 +46,7 @@ async def test_its_events_reach_both_backends_and_status_and_doctor_say_what_it_
             assert compared.returncode == 0, compared.stdout + compared.stderr
             report = json.loads(compared.stdout)
             assert report["counts"]["matched"] == report["decided"] > 50
-            assert report["noise"] < 0.05  # at the edges, on a busy machine
+            assert report["noise"] == 0.0
             await plain.stop()
             async with asyncio.timeout(30):
                 while (await asyncio.to_thread(made.run, "status")).returncode == 0:

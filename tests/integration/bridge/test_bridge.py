@@ -79,6 +79,53 @@ class Load:
                 self.stopped = True
 
 
+class MovingClient:
+    """A client of the server and of Supabase, and everything it was given."""
+
+    def __init__(self, supabase):
+        self.supabase = supabase
+        self.wishes = Wishes()
+        self.got = []
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def live(cls, server, embedded_supabase, *devices):
+        async with realtime(embedded_supabase) as supabase:
+            client = cls(supabase)
+            services = {
+                Backend.LEGACY: ForeignWebSocket(server.url, PlainDashboard()),
+                Backend.SUPABASE: supabase,
+            }
+            router = Router(services, client.wishes, "client-1", now=lambda: datetime.now(UTC))
+            subscription = router.subscribe(parse_topics([f"devices.{device}" for device in devices]))
+
+            async def read():
+                async for item in subscription:
+                    client.got.append(item)
+
+            reading = asyncio.create_task(read())
+            await asyncio.wait_for(subscription.wait_live(), 20)
+            yield client
+            await router.close()
+            await reading
+
+    @property
+    def moves(self):
+        return [(item.from_backend, item.to_backend) for item in self.got if isinstance(item, Moved)]
+
+    @property
+    def gaps(self):
+        return [item for item in self.got if isinstance(item, Gap | MoveAbandoned)]
+
+    @property
+    def numbers(self):
+        return [number_of(item) for item in self.got if number_of(item)]
+
+    async def move(self, to, moves):
+        self.wishes.set(to)
+        await until(lambda: self.moves == moves, lambda: f"moved; {self.moves}, {self.gaps}", 90)
+
+
 def number(payload):
     return payload["metadata"]["n"]
 
@@ -98,53 +145,28 @@ async def arrived(sql, device, last, seconds=20):
             await asyncio.sleep(0.05)
 
 
+THERE = (Backend.LEGACY, Backend.SUPABASE)
+BACK = (Backend.SUPABASE, Backend.LEGACY)
+
+
 async def test_a_client_moves_to_supabase_and_back_under_load_and_has_each_event_once(
     plain, bridge, embedded_supabase, device
 ):
     await bridge(plain.url).start()
-    wishes = Wishes()
-    got = []
-    async with realtime(embedded_supabase) as supabase:
-        services = {
-            Backend.LEGACY: ForeignWebSocket(plain.url, PlainDashboard()),
-            Backend.SUPABASE: supabase,
-        }
-        router = Router(services, wishes, "client-1", now=lambda: datetime.now(UTC))
-        subscription = router.subscribe(parse_topics([f"devices.{device}"]))
-
-        async def read():
-            async for item in subscription:
-                got.append(item)  # noqa: PERF401 - looked at meanwhile
-
-        def moves():
-            return [(item.from_backend, item.to_backend) for item in got if isinstance(item, Moved)]
-
-        reading = asyncio.create_task(read())
-        await asyncio.wait_for(subscription.wait_live(), 20)
-        load = Load(plain, device)
-        there = (Backend.LEGACY, Backend.SUPABASE)
-        back = (Backend.SUPABASE, Backend.LEGACY)
+    load = Load(plain, device)
+    async with MovingClient.live(plain, embedded_supabase, device) as client:
         async with load():
             await load.goes_on(50)
-            for wish, done in (
-                (Backend.SUPABASE, [there]),
-                (Backend.LEGACY, [there, back]),
-                (Backend.SUPABASE, [there, back, there]),
-            ):
-                wishes.set(wish)
-                await until(
-                    lambda done=done: moves() == done,
-                    lambda: f"moved; {moves()}, {[i for i in got if isinstance(i, Gap | MoveAbandoned)]}",
-                    90,
-                )
-                await load.goes_on(50)
-        await until(lambda: load.last in map(number_of, got), "the last event")
-        await router.close()
-        await reading
-    theirs = [item for item in got if isinstance(item, Event) and "metadata" in item.payload]
-    assert [number(item.payload) for item in theirs] == list(range(1, load.last + 1))
-    assert not [item for item in got if isinstance(item, Gap | MoveAbandoned)]
-    assert {item.identified for item in theirs} == {True, False}
+            await client.move(Backend.SUPABASE, [THERE])
+            await load.goes_on(50)
+            await client.move(Backend.LEGACY, [THERE, BACK])
+            await load.goes_on(50)
+            await client.move(Backend.SUPABASE, [THERE, BACK, THERE])
+            await load.goes_on(50)
+        await until(lambda: load.last in client.numbers, "the last event")
+    assert client.numbers == list(range(1, load.last + 1))
+    assert not client.gaps
+    assert {item.identified for item in client.got if number_of(item)} == {True, False}
     assert load.last > 300
 
 
@@ -153,46 +175,26 @@ async def test_a_move_reads_back_the_last_minute_and_not_all_that_supabase_has_k
 ):
     """A server without ids gives no cursor to begin at; hours of history, read by every client that moves, are no answer."""
     await bridge(plain.url).start()
-    load = Load(plain, device)
+    load, rare = Load(plain, device), Load(plain, f"{device}-rare")
     await load.happen(3000)
-    rare = Load(plain, f"{device}-rare")
     await rare.happen()
-    await arrived(sql, device, 3000, 60)
+    await arrived(sql, load.device, 3000, 60)
     await arrived(sql, rare.device, 1, 60)
     await sql.execute(
         "update cf_events set recorded_at = recorded_at - interval '1 hour' where device = any($1)",
-        [device, rare.device],
+        [load.device, rare.device],
     )
-    wishes = Wishes()
-    got = []
-    async with realtime(embedded_supabase) as supabase:
-        services = {
-            Backend.LEGACY: ForeignWebSocket(plain.url, PlainDashboard()),
-            Backend.SUPABASE: supabase,
-        }
-        router = Router(services, wishes, "client-1", now=lambda: datetime.now(UTC))
-        subscription = router.subscribe(parse_topics([f"devices.{device}", f"devices.{rare.device}"]))
-
-        async def read():
-            async for item in subscription:
-                got.append(item)  # noqa: PERF401 - looked at meanwhile
-
-        reading = asyncio.create_task(read())
-        await asyncio.wait_for(subscription.wait_live(), 20)
+    async with MovingClient.live(plain, embedded_supabase, load.device, rare.device) as client:
         async with load():
             await load.goes_on(20)
-            wishes.set(Backend.SUPABASE)
-            await until(
-                lambda: any(isinstance(item, Moved) for item in got), lambda: f"moved; {got[-3:]}", 60
-            )
+            await client.move(Backend.SUPABASE, [THERE])
             await load.goes_on(20)
+        await until(lambda: load.last in client.numbers, "the last event")
         await rare.happen()
-        await until(lambda: number_of(got[-1]) == 2, "what happens rarely")
-        read_back = (await supabase.health()).counters["backfilled"]
-        await router.close()
-        await reading
-    assert [number_of(item) for item in got if number_of(item)] == [*range(3001, load.last + 1), 2]
-    assert not [item for item in got if isinstance(item, Gap | MoveAbandoned)]
+        await until(lambda: client.numbers[-1] == rare.last, "what happens rarely")
+        read_back = (await client.supabase.health()).counters["backfilled"]
+    assert client.numbers == [*range(3001, load.last + 1), rare.last]
+    assert not client.gaps
     assert read_back < 1000
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -230,13 +232,23 @@ def late_sample(at: datetime, seq: int) -> str:
     return json.dumps([event])
 
 
-async def test_a_late_sample_waits_for_the_housekeeping_that_drops_its_day(database: Any) -> None:
+@asynccontextmanager
+async def late_appends(database: Any, at: datetime) -> AsyncIterator[tuple[str, Any, Any]]:
+    """Yield an owner that has appended a late sample, its connection, and one that keeps house."""
     owner = str(uuid4())
-    at = six_days_ago()
     writer, keeper = [await asyncpg.connect(database.url) for _ in range(2)]
     try:
         await writer.fetchval("select public.cf_acquire_lease($1, $2, 1)", LATE, owner)
         await writer.fetchval("select public.cf_append($1, $2)", owner, late_sample(at, 1))
+        yield owner, writer, keeper
+    finally:
+        writer.terminate()
+        keeper.terminate()
+
+
+async def test_a_late_sample_waits_for_the_housekeeping_that_drops_its_day(database: Any) -> None:
+    at = six_days_ago()
+    async with late_appends(database, at) as (owner, writer, keeper):
         async with asyncio.timeout(20):
             while await keeper.fetchval("select public.cf_roll_up()"):  # what is not rolled up is not dropped
                 pass
@@ -253,18 +265,11 @@ async def test_a_late_sample_waits_for_the_housekeeping_that_drops_its_day(datab
         assert await appending == 1
         kept = await keeper.fetchval("select max(sampled_at) from public.cf_samples where stream = $1", LATE)
         assert kept == at + timedelta(seconds=2)
-    finally:
-        writer.terminate()
-        keeper.terminate()
 
 
 async def test_an_append_of_late_samples_that_takes_long_holds_up_only_the_dropping(database: Any) -> None:
-    owner = str(uuid4())
     at = six_days_ago()
-    writer, keeper = [await asyncpg.connect(database.url) for _ in range(2)]
-    try:
-        await writer.fetchval("select public.cf_acquire_lease($1, $2, 1)", LATE, owner)
-        await writer.fetchval("select public.cf_append($1, $2)", owner, late_sample(at, 1))
+    async with late_appends(database, at) as (owner, writer, keeper):
         recent = datetime.now(UTC) - timedelta(hours=30)
         await writer.fetchval("select public.cf_append($1, $2)", owner, late_sample(recent, 2))
         appending = writer.transaction()
@@ -281,6 +286,3 @@ async def test_an_append_of_late_samples_that_takes_long_holds_up_only_the_dropp
         async with asyncio.timeout(60):
             while not done["partitions_dropped"]:
                 done = json.loads(await keeper.fetchval("select public.cf_maintain()"))
-    finally:
-        writer.terminate()
-        keeper.terminate()

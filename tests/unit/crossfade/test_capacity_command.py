@@ -146,6 +146,21 @@ def test_beside_anothers_server_the_bridge_says_it(data: DataDir) -> None:
     assert (found.streams, found.devices, found.rate) == (2, 1, pytest.approx(2.5))
 
 
+def test_what_a_bridge_said_long_ago_does_not_count(data: DataDir) -> None:
+    runs(data, published=1200)
+    alone = load.measured(data)
+    write_json(
+        data.bridge,
+        {
+            "started_at": "2020-01-01T00:00:00Z",
+            "updated_at": "2020-01-01T00:01:00Z",
+            "bridge": {"events": 6000},
+            "streams": {"esm/cpu": {}},
+        },
+    )
+    assert load.measured(data) == alone
+
+
 @pytest.mark.parametrize(
     "parity",
     [{}, {"total": 3}, {"total": {}}, {"total": {"started_at": "x", "published": 1}, "updated_at": "y"}],

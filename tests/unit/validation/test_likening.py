@@ -119,6 +119,18 @@ def test_taps_that_are_told_different_things_disagree_about_all_of_it():
     assert likening.noise_share() == 1.0
 
 
+def test_a_copy_that_came_before_the_beginning_is_no_noise():
+    likening = Likening(taps=2, began_at=10.0)
+    likening.published(published(2), 10.1)
+    likening.delivered(told(2), 10.2, 1)  # the other tap had brought it before
+    for number in range(3, 6):
+        likening.published(published(number), 10.0 + number)
+        for tap in (0, 1)[: 1 + (number < 5)]:
+            likening.delivered(told(number), 10.0 + number, tap)
+    likening.expire(100.0)
+    assert (likening.noise.agreed, likening.noise.disagreed) == (2, 1)
+
+
 def test_noise_is_known_before_anything_expires_but_for_what_may_be_on_its_way():
     likening = Likening(taps=2)
     for seq, at in ((2, 0.0), (3, 0.0), (4, 10.0)):
