@@ -18,7 +18,7 @@ from crossfade.plan import running_state
 from crossfade.records import LookedUp
 from crossfade.settings import Settings, load_settings
 from crossfade.wiring import Role, Wiring
-from dashboard import app
+from dashboard import app, tabs
 from dashboard.identity import Viewer
 from dashboard.place import Place
 from dashboard.sources import Sources
@@ -58,7 +58,8 @@ def _viewers() -> Viewers:
             actions=Operating(wiring),
             records=LookedUp(wiring),
             place=_place(data, settings),
-        )
+        ),
+        redraw=tabs.redraw,
     )
     viewers.start()
     return viewers

@@ -30,7 +30,8 @@ from peers import NotMeasured, glances
 from programs import ROOT, machine, program
 
 from embedded.migrations import apply_bootstrap, apply_migrations
-from embedded.postgres import Postgres, free_port
+from embedded.ports import free_port
+from embedded.postgres import Postgres
 
 LIMIT_CPU = 1.1
 LIMIT_MIB = 80.0

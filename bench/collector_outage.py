@@ -35,7 +35,8 @@ from programs import HERE, ROOT, Program, machine, program
 
 from adapters.legacy_websocket import LegacyWebSocket
 from embedded.migrations import apply_bootstrap, apply_migrations
-from embedded.postgres import Postgres, free_port
+from embedded.ports import free_port
+from embedded.postgres import Postgres
 from monitoring.events import Event
 from monitoring.service import Gap, Status
 from monitoring.topics import GLOBAL

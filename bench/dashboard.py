@@ -35,9 +35,9 @@ from playwright.async_api import Browser, Page, async_playwright
 from programs import machine
 from streamlit import hello as streamlit_hello
 
-from crossfade.addresses import free_port
 from crossfade.paths import DataDir
 from crossfade.plan import running_state
+from embedded.ports import free_port
 
 BARE = """
 import streamlit as st

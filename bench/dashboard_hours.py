@@ -11,7 +11,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard import app
+from dashboard import app, tabs
 from dashboard.sources import Sources
 from dashboard.viewers import Viewers
 from monitoring.cursor import Cursor
@@ -56,7 +56,8 @@ def _viewers() -> Viewers:
             parity=lambda: None,
             collect=lambda: None,
             processes=lambda: None,
-        )
+        ),
+        redraw=tabs.redraw,
     )
     viewers.start()
     return viewers

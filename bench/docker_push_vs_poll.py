@@ -38,7 +38,7 @@ from programs import HERE, Program, machine, program
 from push_versus_polling import CountingProxy
 from websockets.asyncio.client import connect
 
-from crossfade.addresses import free_port
+from embedded.ports import free_port
 
 TOKEN = "bench"  # noqa: S105 - of a server that lives for minutes
 BYTES_SAVED, CPU_SAVED = 0.99, 0.95

@@ -25,9 +25,9 @@ from programs import machine
 from rig import Receivers, receivers
 
 from adapters.publisher import Publisher, publishing
-from crossfade.addresses import free_port
 from crossfade.settings import Settings
 from crossfade.wiring import Wiring
+from embedded.ports import free_port
 from monitoring.events import Draft, StreamId
 
 PARTS = ("postgres", "migrations", "realtime", "query", "legacy", "gateway")

@@ -23,7 +23,8 @@ from programs import HERE, ROOT, Program, program
 
 from embedded import keys as key_store
 from embedded.migrations import apply_bootstrap, apply_migrations
-from embedded.postgres import Postgres, free_port
+from embedded.ports import free_port
+from embedded.postgres import Postgres
 from monitoring.events import stream_id, uuid7
 from tests.fakes.tcp_proxy import TcpProxy
 

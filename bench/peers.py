@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from crossfade.addresses import free_port
+from embedded.ports import free_port
 
 _INSTALL_SECONDS = 300.0
 _START_SECONDS = 60.0

@@ -32,6 +32,9 @@ class Viewer:
         self._asked: dict[str, float] = {}
         self.bytes = 0
         self.runs = 0
+        """Runs of fragments that its timers asked for."""
+        self.drawn = 0
+        """Fragments that the server drew without being asked."""
         self.errors: list[str] = []
         self.run_seconds: list[float] = []
         """How long each run of a fragment took, from asking to its end."""
@@ -67,6 +70,8 @@ class Viewer:
             match message.WhichOneof("type"):
                 case "auto_rerun":
                     self._keep(message.auto_rerun.fragment_id, message.auto_rerun.interval)
+                case "new_session":
+                    self.drawn += len(set(message.metadata.run.fragment_ids) - self._asked.keys())
                 case "delta" if message.delta.new_element.WhichOneof("type") == "exception":
                     self.errors.append(message.delta.new_element.exception.message)
                 case "script_finished":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from monitoring.device_status import Outcome
 from monitoring.events import Draft, StreamId
@@ -43,6 +43,18 @@ class Collector(Protocol):
 
     async def close(self) -> Sequence[Draft]:
         """Let go of the source; return what is to be told about that. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class Restless(Protocol):
+    """A source at which one can glance between two readings, for next to nothing."""
+
+    def stirred(self) -> bool:
+        """Tell whether it has changed so much since the last reading that it should be read before its time.
+
+        Never raises, and never waits.
+        """
         ...
 
 

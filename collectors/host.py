@@ -36,6 +36,10 @@ _PART_OF_A_DRIVE = re.compile(
 _IMPOSSIBLE_BYTES_PER_SECOND = 10e9
 """A counter that jumps faster was replaced, not counted up (Beszel's rule): no rate is told."""
 
+_MEMORY_POINTS = 1.0
+_CPU_POINTS = 25.0
+"""Of a hundred: such a change of what is in use is told before its time. CPU time comes in bursts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Disk:
@@ -62,20 +66,34 @@ class DriveCounters:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Glance:
+    """What of a host is read in a moment: what changes at once and is looked at first.
+
+    ``cpu_total`` and ``cpu_idle`` are seconds of all cores since the start; idle includes waiting for the disk.
+    """
+
+    cpu_total: float
+    cpu_idle: float
+    memory_total: int
+    memory_available: int
+
+    @property
+    def memory_percent(self) -> float | None:
+        """How much of the memory is in use, 0-100."""
+        used = self.memory_total - self.memory_available
+        return 100 * used / self.memory_total if self.memory_total else None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(Glance):
     """The host's counters at one moment.
 
-    ``uptime_seconds`` is the clock of the rates: it runs on in sleep and starts again with the host. ``cpu_total`` and
-    ``cpu_idle`` are seconds of all cores since the start; idle includes waiting for the disk.
+    ``uptime_seconds`` is the clock of the rates: it runs on in sleep and starts again with the host.
     """
 
     uptime_seconds: float
-    cpu_total: float
-    cpu_idle: float
     cores: int
     load: tuple[float, float, float] | None
-    memory_total: int
-    memory_available: int
     swap_total: int | None
     swap_used: int | None
     disks: tuple[Disk, ...]
@@ -96,7 +114,7 @@ def metrics(hostname: str, reading: Reading, before: Reading | None) -> dict[str
     return {
         "hostname": hostname,
         "cpu_usage": cpu_percent(reading, before),
-        "memory_usage": round(100 * used / reading.memory_total, 2) if reading.memory_total else None,
+        "memory_usage": round(share, 2) if (share := reading.memory_percent) is not None else None,
         "cores": reading.cores,
         "load": [round(load, 2) for load in reading.load] if reading.load else None,
         "memory": {
@@ -171,7 +189,18 @@ def _busy(now: int | None, before: int | None, interval: float | None) -> float 
     return round(min(100.0, (now - before) / (interval * 10)), 2)  # milliseconds of seconds, in percent
 
 
-def cpu_percent(reading: Reading, before: Reading | None) -> float | None:
+def stirred(now: Glance, told: Glance, told_cpu_percent: float | None) -> bool:
+    """Tell whether a host has changed so much since what was told of it that it is not to wait for its time."""
+    return _apart(now.memory_percent, told.memory_percent, _MEMORY_POINTS) or _apart(
+        cpu_percent(now, told), told_cpu_percent, _CPU_POINTS
+    )
+
+
+def _apart(one: float | None, other: float | None, points: float) -> bool:
+    return one is not None and other is not None and abs(one - other) >= points
+
+
+def cpu_percent(reading: Glance, before: Glance | None) -> float | None:
     """Return how busy all cores together were between two readings, 0-100; None when that cannot be known."""
     if before is None or (total := reading.cpu_total - before.cpu_total) <= 0:
         return None

@@ -14,16 +14,18 @@ from pathlib import Path
 
 import psutil
 
-from collectors.collector import Collector, CollectorError
+from collectors.collector import Collector, CollectorError, Restless
 from collectors.host import (
     Disk,
     DriveCounters,
+    Glance,
     Reading,
     metrics,
     parse_pressure,
     shown_drives,
     shown_mounts,
     shown_networks,
+    stirred,
 )
 from collectors.threads import Reader
 from monitoring.events import Draft, Kind, StreamId, stream_id
@@ -37,19 +39,16 @@ def read() -> Reading:
     """Read the host's counters now; blocks, usually for a millisecond. Raises CollectorError."""
     try:
         swap = _swap()
-        cpu = psutil.cpu_times()
-        memory = psutil.virtual_memory()
+        now = glance()
         networks = psutil.net_io_counters(pernic=True, nowrap=False)
-        # user and nice include guest and guest_nice already (proc_stat(5))
-        total = sum(cpu) - getattr(cpu, "guest", 0.0) - getattr(cpu, "guest_nice", 0.0)
         return Reading(
+            cpu_total=now.cpu_total,
+            cpu_idle=now.cpu_idle,
+            memory_total=now.memory_total,
+            memory_available=now.memory_available,
             uptime_seconds=_uptime(),
-            cpu_total=total,
-            cpu_idle=cpu.idle + getattr(cpu, "iowait", 0.0),
             cores=psutil.cpu_count() or 1,
             load=psutil.getloadavg(),
-            memory_total=memory.total,
-            memory_available=memory.available,
             swap_total=swap[0] if swap else None,
             swap_used=swap[1] if swap else None,
             disks=tuple(_disks()),
@@ -60,6 +59,19 @@ def read() -> Reading:
         )
     except (OSError, psutil.Error, ValueError) as error:
         raise CollectorError(f"this host cannot be read: {error}") from error
+
+
+def glance() -> Glance:
+    """Read what changes at once, in some ten microseconds; raises what psutil raises."""
+    cpu = psutil.cpu_times()
+    memory = psutil.virtual_memory()
+    return Glance(
+        # user and nice include guest and guest_nice already (proc_stat(5))
+        cpu_total=sum(cpu) - getattr(cpu, "guest", 0.0) - getattr(cpu, "guest_nice", 0.0),
+        cpu_idle=cpu.idle + getattr(cpu, "iowait", 0.0),
+        memory_total=memory.total,
+        memory_available=memory.available,
+    )
 
 
 def _swap() -> tuple[int, int] | None:
@@ -154,8 +166,8 @@ def _machine_id() -> str | None:
         return None
 
 
-class HostCollector(Collector):
-    """Tells this host's metrics at every tick."""
+class HostCollector(Collector, Restless):
+    """Tells this host's metrics at every tick, and before it when they have changed much."""
 
     name = "host"
 
@@ -165,15 +177,19 @@ class HostCollector(Collector):
         *,
         hostname: str | None = None,
         read: Callable[[], Reading] = read,
+        glance: Callable[[], Glance] = glance,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Write the stream ``device/system``; raises InvalidEvent for a device name that cannot be addressed."""
         self._stream = stream_id(device, "system")
         self._hostname = hostname or socket.gethostname()
         self._read = read
+        self._glance = glance
         self._clock = clock
         self._reader = Reader("host", limit=1)
         self._before: Reading | None = None
+        self._cpu_percent: float | None = None
+        """As it was told last."""
 
     @property
     def streams(self) -> Collection[StreamId]:
@@ -184,8 +200,15 @@ class HostCollector(Collector):
         """Read the host; raises CollectorError when that cannot be."""
         reading = await self._reader.call(self._read)
         payload = metrics(self._hostname, reading, self._before)
-        self._before = reading
+        self._before, self._cpu_percent = reading, payload["cpu_usage"]
         return [Draft(self._stream, Kind.METRIC_COLLECTED, self._clock(), payload)]
+
+    def stirred(self) -> bool:
+        """Tell whether memory or CPU are in use much more, or much less, than was told last."""
+        try:
+            return self._before is not None and stirred(self._glance(), self._before, self._cpu_percent)
+        except (OSError, psutil.Error, ValueError):
+            return False  # the reading at its time will say why
 
     async def close(self) -> Sequence[Draft]:
         """Nothing is held."""

@@ -1,7 +1,8 @@
 """When collectors are asked: each in a task of its own, never twice at once, and not too many together.
 
 The first reading comes at once, give or take half a second; those after it lie on a grid whose place is random, so that
-a hundred devices are not asked in the same moment. What a slow reading runs over is skipped and counted. A reading
+a hundred devices are not asked in the same moment. A source that has changed much is asked before its time, when half of
+the interval is over; its grid then begins there. What a slow reading runs over is skipped and counted. A reading
 that takes longer than its deadline, which is below the interval, is given up and counted. A failing collector says so
 and harms no other.
 """
@@ -16,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from collectors.collector import Collector, CollectorError, Publish
+from collectors.collector import Collector, CollectorError, Publish, Restless
 from collectors.judge import Judge
 from collectors.pace import LATE_SHARE, Pace, next_tick
 from monitoring.device_status import Condition, Outcome
@@ -25,6 +26,9 @@ from monitoring.events import Draft, StreamId
 _FIRST_SECONDS = 0.5
 _LATE_SECONDS = 0.1
 _CLOSE_SECONDS = 2.0
+_GLANCE_SECONDS = 0.25
+_EARLY_SHARE = 0.5
+"""Of the interval: before, no change is reason enough to ask again."""
 
 log = logging.getLogger(__name__)
 
@@ -115,10 +119,16 @@ class Schedule:
                 self.ticks = replace(self.ticks, skipped=self.ticks.skipped + skipped)
 
     async def _wait(self, due: float) -> float:
-        """Wait for the tick that is due; return when it was, for interest may have moved it."""
+        """Wait for the tick that is due; return when it was, for interest, or a change, may have moved it."""
         loop = asyncio.get_running_loop()
+        restless = self.collector if isinstance(self.collector, Restless) else None
         interval, since = self.interval_seconds, loop.time()
         while (seconds := due - loop.time()) > 0:
+            if restless is not None:
+                early = due - _EARLY_SHARE * interval - loop.time()
+                if early <= 0 and restless.stirred():
+                    return loop.time()
+                seconds = min(seconds, max(early, _GLANCE_SECONDS))
             self._news.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):

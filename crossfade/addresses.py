@@ -79,14 +79,6 @@ def _cannot_listen(listener: Listener, error: OSError) -> PortTaken | UsageError
     return UsageError(f"{listener.part} cannot listen on {listener.address}: {error.strerror}; change --host")
 
 
-def free_port(host: str) -> int:
-    """Return a port that was free a moment ago."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
 def owner_of(port: int) -> str:
     """Describe the process that listens on a TCP port of this machine, as far as we may know."""
     unknown = "another process (not visible to this user)"

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crossfade.addresses import Listener, free_port, join, reachable
+from crossfade.addresses import Listener, join, reachable
 from crossfade.errors import UsageError
 from crossfade.locks import holder
 from crossfade.paths import DataDir, read_json
 from crossfade.tls import parse_ports
+from embedded.ports import free_port
 from legacy_ws.mounts import parse_mounts
 from legacy_ws.protocol.catalogue import catalogue
 

@@ -26,6 +26,7 @@ from dashboard.made_once import MadeOnce
 from dashboard.model import Connection, HostView, State, applied, rewound, seeded
 from dashboard.place import Place
 from dashboard.records import Records
+from dashboard.redrawing import Redrawing
 from dashboard.reports import Parity, Rollout, Waiting
 from dashboard.sources import Sources
 from dashboard.system import System
@@ -77,7 +78,7 @@ class Hub:
     """One viewer's picture, kept up to date while somebody looks at it.
 
     ``wanted`` is called whenever somebody looks and nobody follows, from any thread; whoever made the hub then runs
-    `follow`. ``seed`` returns where another viewer of the same role stands, which spares asking the backend for all of it.
+    `follow`. ``redrawing`` draws the tabs when there is something new; without it they have only their timers. ``seed`` returns where another viewer of the same role stands, which spares asking the backend for all of it.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Hub:
         made: MadeOnce,
         *,
         wanted: Callable[[Hub], None],
+        redrawing: Redrawing | None = None,
         seed: Callable[[Hub], Seed | None] = lambda _: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -95,6 +97,7 @@ class Hub:
         """Whether `follow` runs; set by whoever runs it."""
         self.looked_at = time.monotonic()
         """When somebody looked last."""
+        self.redrawing = redrawing
         self._sources = sources
         self._made = made
         self._wanted = wanted
@@ -128,6 +131,22 @@ class Hub:
         if not self.following:
             self._wanted(self)
         return self._frame
+
+    def differs(self, frame: Frame, of: Callable[[Frame], object]) -> Callable[[], bool]:
+        """Return what tells whether ``of`` the newest picture is another than of ``frame``; asking is no look at it."""
+        showed, same = of(frame), frame.version
+
+        def differs() -> bool:
+            nonlocal same
+            newest = self._frame
+            if newest.version == same:
+                return False
+            if of(newest) != showed:
+                return True
+            same = newest.version
+            return False
+
+        return differs
 
     def wait(self, condition: Callable[[Frame], object], timeout_seconds: float) -> Frame:
         """Return the newest picture as soon as it fulfils a condition, or whatever it is at the timeout."""

@@ -21,6 +21,7 @@ from dashboard.comparison import comparison
 from dashboard.hub import Hub, Seed
 from dashboard.identity import Viewer
 from dashboard.made_once import MadeOnce
+from dashboard.redrawing import Draw, Redrawing
 from dashboard.sources import Sources
 from dashboard.system import system
 
@@ -34,12 +35,16 @@ _RETRY_SECONDS = 1.0
 
 
 class Viewers:
-    """Follows for every viewer until `close`. The thread begins with `start`."""
+    """Follows for every viewer until `close`. The thread begins with `start`.
+
+    ``redraw`` draws fragments of open tabs; without it tabs have only their timers.
+    """
 
     def __init__(
         self,
         sources: Sources,
         *,
+        redraw: Draw | None = None,
         linger_seconds: float = LINGER_SECONDS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -47,6 +52,7 @@ class Viewers:
         self._linger_seconds = linger_seconds
         self._now = now
         self._made = MadeOnce()
+        self._redrawing = Redrawing(redraw) if redraw is not None else None
         self._known: weakref.WeakValueDictionary[Viewer, Hub] = weakref.WeakValueDictionary()
         """Those that are followed, or that a tab still holds."""
         self._knowing = threading.Lock()
@@ -69,7 +75,13 @@ class Viewers:
             hub = self._known.get(viewer)
             if hub is None:
                 hub = Hub(
-                    viewer, self._sources, self._made, wanted=self._want, seed=self._seed, now=self._now
+                    viewer,
+                    self._sources,
+                    self._made,
+                    wanted=self._want,
+                    redrawing=self._redrawing,
+                    seed=self._seed,
+                    now=self._now,
                 )
                 self._known[viewer] = hub
         hub.latest()
@@ -104,6 +116,8 @@ class Viewers:
         self._loop = asyncio.get_running_loop()
         self._begun.set()
         beside = [self._read_reports(), self._let_rest(), *([self._serve()] if self._sources.run else [])]
+        if self._redrawing is not None:
+            beside.append(self._redrawing.run())
         with self._knowing:
             waiting = list(self._known.values())
         for hub in waiting:

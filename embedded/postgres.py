@@ -10,7 +10,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -30,6 +29,7 @@ from embedded.errors import (
     WrongMajorVersion,
 )
 from embedded.locking import held
+from embedded.ports import free_port
 from embedded.postgres_cluster import ENVIRONMENT, Builder, unusable
 from embedded.postgres_diagnosis import diagnose
 from embedded.postgres_install import Install, install_for
@@ -276,15 +276,6 @@ class Postgres:
             shutil.rmtree(location.root, ignore_errors=True)
         (self.data_dir / "supabase" / "location.json").unlink(missing_ok=True)
         self._prepared = None
-
-
-def free_port(host: str) -> int:
-    """Return a TCP port of ``host`` that nobody listens on at this moment."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _check(pgdata: Path, install: Install, user: SystemUser | None) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from crossfade.addresses import free_port
+from embedded.ports import free_port
 from tests.e2e.installation import clean_environment
 
 ROOT = Path(__file__).parent.parent

@@ -21,7 +21,7 @@ _DURATIONS = {"30 minutes": 1800, "2 hours": 7200, "8 hours": 28_800, "1 day": 8
 def draw(hub: Hub) -> None:
     """Draw the page and leave its fragments running."""
     draw_live(hub, built_on=lambda frame: [each.id for each in alerts.firing(frame)])
-    draw_running(hub, "alerts", _open)
+    draw_running(hub, "alerts", _open, of=lambda frame: frame.state.alerts)
     who = _act(hub, hub.actions) if hub.actions is not None else None
     if hub.records is not None:
         draw_rules(hub, hub.records, who)

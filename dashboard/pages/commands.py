@@ -144,7 +144,7 @@ def _lists(hub: Hub, records: Records, built: _Known) -> None:
                 empty_height=_LOW,
             )
 
-    draw_running(hub, "commands-lists", running)
+    draw_running(hub, "commands-lists", running, of=lambda frame: frame.state.commands)
 
 
 def _submit(known: Sequence[Agent]) -> None:
@@ -227,7 +227,7 @@ def _one(hub: Hub, records: Records, known: Sequence[Command], who: Operator | N
             else:
                 draw_empty(":material/terminal:", "Its output is shown once it has ended.", _LOW)
 
-    draw_running(hub, "command-one", running)
+    draw_running(hub, "command-one", running, of=lambda frame: frame.state.commands.get(chosen))
 
 
 def _forget() -> None:

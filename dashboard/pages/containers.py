@@ -47,7 +47,7 @@ def draw(hub: Hub) -> None:
                 empty=filtered if containers.count(frame) else containers.none(frame),
             )
 
-    draw_running(hub, "containers-table", table)
+    draw_running(hub, "containers-table", table, of=lambda frame: (frame.state.hosts, frame.docker_note))
     if hub.actions is not None:
         _one(hub, hub.actions)
 

@@ -25,7 +25,7 @@ def draw(hub: Hub) -> None:
         ),
     )
     if first.state.applications:
-        draw_running(hub, "applications", _applications)
+        draw_running(hub, "applications", _applications, of=lambda frame: frame.state.applications)
     if begun := commands.begun(hub):
         commands.draw_commands(hub)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
@@ -66,7 +66,7 @@ def draw(hub: Hub) -> None:
                 else:
                     st.caption("Pause to download what is shown.")
 
-    draw_running(hub, "events-table", table, paused=paused)
+    draw_running(hub, "events-table", table, of=lambda frame: frame.state.feed, paused=paused)
     if not begun:
         commands.draw_commands(hub)
 

@@ -38,7 +38,12 @@ def draw(hub: Hub) -> None:
     members = _project(hub)
     names = hosts.names(hub.latest(), members)
     if len(names) != 1:  # one host is shown in full below
-        draw_running(hub, "hosts-table", lambda frame, now: _table(frame, now, members))
+        draw_running(
+            hub,
+            "hosts-table",
+            lambda frame, now: _table(frame, now, members),
+            of=lambda frame: frame.state.hosts,
+        )
     if not names:
         return
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
@@ -60,8 +65,11 @@ def draw(hub: Hub) -> None:
                 _history(hub, host, span(now))
             _details(frame, host)
 
-    draw_running(hub, "host-now", head, seconds=LIVE_SECONDS)
-    draw_running(hub, "host", body)
+    def shown(frame: Frame) -> object:
+        return frame.state.hosts.get(chosen)
+
+    draw_running(hub, "host-now", head, of=shown, seconds=LIVE_SECONDS)
+    draw_running(hub, "host", body, of=shown)
     draw_machine(hub, chosen)
 
 

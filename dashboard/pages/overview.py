@@ -25,7 +25,11 @@ def draw(hub: Hub) -> None:
         draw_first_steps(hub, frame, now)
         _rest(frame, now)
 
-    draw_running(hub, "overview", running)
+    draw_running(hub, "overview", running, of=_drawn_of)
+
+
+def _drawn_of(frame: Frame) -> object:
+    return frame.connection, frame.state, frame.rollout, frame.flags, frame.parity
 
 
 def _rest(frame: Frame, now: datetime) -> None:

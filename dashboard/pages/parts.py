@@ -9,8 +9,10 @@ from typing import Any
 import pyarrow as pa
 import streamlit as st
 
+from dashboard import tabs
 from dashboard.hub import Frame, Hub
 from dashboard.pages.signing_in import draw_session_note, tend
+from dashboard.redrawing import HEARTBEAT_SECONDS
 from dashboard.views import alerts, header
 from dashboard.views.words import Badge, Columns, Figure, escape
 
@@ -25,12 +27,14 @@ _ROW_PIXELS = 31
 
 Draw = Callable[[Frame, datetime], None]
 """Draws something of a picture, at a moment."""
+Of = Callable[[Frame], object]
+"""What of a picture is drawn: another one is drawn at once."""
 
 
 def draw_live(
     hub: Hub, draw: Draw | None = None, *, built_on: Callable[[Frame], object] | None = None
 ) -> None:
-    """Draw the state line of every page, and what follows below it; leave both running, each second.
+    """Draw the state line of every page, and what follows below it; leave both running, up to once a second.
 
     ``built_on`` is what stands outside the fragments and cannot change by itself, as what a list offers: when it is
     another, the page is drawn anew; so it is when the session of whoever signed in ends, or is another's.
@@ -38,7 +42,7 @@ def draw_live(
     built = built_on(hub.latest()) if built_on is not None else None
     session = _tended(hub)
 
-    @st.fragment(run_every=LIVE_SECONDS, key="live")
+    @st.fragment(run_every=_timer(hub, _live, LIVE_SECONDS), key="live")
     def running() -> None:
         frame, now = hub.latest(), datetime.now(UTC)
         if (built_on is not None and built_on(frame) != built) or _tended(hub) != session:
@@ -47,20 +51,47 @@ def draw_live(
         draw_session_note(now)
         if draw is not None:
             draw(frame, now)
+        _drawn(hub, frame, _live, LIVE_SECONDS)
 
     running()
 
 
 def draw_running(
-    hub: Hub, key: str, draw: Draw, *, paused: bool = False, seconds: float = SLOW_SECONDS
+    hub: Hub,
+    key: str,
+    draw: Draw,
+    *,
+    of: Of | None = None,
+    paused: bool = False,
+    seconds: float = SLOW_SECONDS,
 ) -> None:
-    """Draw something and leave it running, every two seconds or as told."""
+    """Draw something and leave it running: when ``of`` the picture is another, in the mean not more often than each ``seconds``.
 
-    @st.fragment(run_every=None if paused else seconds, key=key)
+    Without ``of`` it is drawn each ``seconds``: what it shows is not in the picture.
+    """
+
+    @st.fragment(run_every=None if paused else _timer(hub, of, seconds), key=key)
     def running() -> None:
-        draw(hub.latest(), datetime.now(UTC))
+        frame = hub.latest()
+        draw(frame, datetime.now(UTC))
+        if not paused:
+            _drawn(hub, frame, of, seconds)
 
     running()
+
+
+def _live(frame: Frame) -> object:
+    return frame.connection, frame.rollout, frame.state
+
+
+def _timer(hub: Hub, of: Of | None, seconds: float) -> float:
+    """Return the seconds of a fragment's timer: slow where we draw it when there is something new."""
+    return seconds if of is None or hub.redrawing is None else max(seconds, HEARTBEAT_SECONDS)
+
+
+def _drawn(hub: Hub, frame: Frame, of: Of | None, seconds: float) -> None:
+    if of is not None and hub.redrawing is not None and (place := tabs.here()) is not None:
+        hub.redrawing.drawn(place, hub.differs(frame, of), seconds)
 
 
 def _tended(hub: Hub) -> object:

@@ -17,7 +17,7 @@ _NOT_TOLD = "Nothing has been said yet: a running crossfade up writes it."
 def draw(hub: Hub) -> None:
     """Draw the page and leave its fragments running."""
     draw_live(hub)
-    draw_running(hub, "system", _system)
+    draw_running(hub, "system", _system, of=lambda frame: frame.system)
 
 
 def _system(frame: Frame, now: datetime) -> None:

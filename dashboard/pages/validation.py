@@ -26,7 +26,7 @@ _RUNS = 50
 def draw(hub: Hub) -> None:
     """Draw the page and leave its fragments running."""
     draw_live(hub)
-    draw_running(hub, "validation", _comparison)
+    draw_running(hub, "validation", _comparison, of=lambda frame: (frame.parity, frame.comparison))
     _one_finding(hub, hub.latest().comparison, "finding")
     if hub.records is not None:
         draw_runs(hub, hub.records)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from crossfade.addresses import free_port
+from embedded.ports import free_port
 from tests.e2e.installation import ROOT, Installation, clean_environment, wait_until
 from tests.fakes.missing_parts import missing
 from tests.integration.collectors.conftest import containers, daemon, image

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from crossfade.addresses import free_port
+from embedded.ports import free_port
 from tests.e2e.installation import Installation, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.chromium, pytest.mark.xdist_group("e2e-own")]

@@ -9,7 +9,7 @@ import subprocess
 import httpx
 import pytest
 
-from crossfade.addresses import free_port
+from embedded.ports import free_port
 from tests.e2e.installation import Installation, finish, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]

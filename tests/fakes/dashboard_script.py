@@ -9,7 +9,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard import app
+from dashboard import app, tabs
 from dashboard.sources import Sources
 from dashboard.viewers import Viewers
 from monitoring.events import Event, StreamId
@@ -113,7 +113,8 @@ def _alone() -> Viewers:
             processes=_processes,
             actions=Acting(FLAGS),
             records=Kept(),
-        )
+        ),
+        redraw=tabs.redraw,
     )
     viewers.start()
     return viewers
@@ -150,7 +151,8 @@ def _viewers() -> Viewers:
             processes=_processes,
             actions=acting,
             records=records,
-        )
+        ),
+        redraw=tabs.redraw,
     )
     viewers.start()
     return viewers

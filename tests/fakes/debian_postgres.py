@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crossfade.addresses import free_port
 from embedded.migrations import execute
+from embedded.ports import free_port
 from embedded.postgres_cluster import BOOTSTRAP_FILE
 from tests.fakes.missing_parts import missing
 

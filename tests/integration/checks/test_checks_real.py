@@ -24,7 +24,7 @@ from collectors.checks.http import HttpProbe
 from collectors.checks.postgres import PostgresProbe
 from collectors.checks.redis import RedisProbe
 from collectors.checks.result import Result
-from crossfade.addresses import free_port
+from embedded.ports import free_port
 from embedded.postgres import Postgres
 from monitoring.device_status import Outcome
 from tests.fakes.debian_postgres import debian_postgres

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from crossfade.addresses import free_port
+from embedded.ports import free_port
 from tests.certificates import make_certificate
 from tests.conftest import EmbeddedSupabase
 from tests.control_process import ControlProcess

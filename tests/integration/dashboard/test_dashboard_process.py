@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from crossfade.addresses import free_port
 from crossfade.dashboard import imported, policy, prepare
+from embedded.ports import free_port
 from tests.e2e.installation import clean_environment
 
 ROOT = Path(__file__).parents[3]

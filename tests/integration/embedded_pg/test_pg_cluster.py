@@ -24,7 +24,8 @@ from embedded.errors import (
     PortTaken,
     WrongMajorVersion,
 )
-from embedded.postgres import Postgres, free_port
+from embedded.ports import free_port
+from embedded.postgres import Postgres
 from embedded.postgres_user import SystemUser, reachable
 
 ROOT = Path(__file__).parents[3]

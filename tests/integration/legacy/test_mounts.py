@@ -9,7 +9,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from crossfade.addresses import free_port
+from embedded.ports import free_port
 from legacy_ws.errors import InvalidMount, PortTaken
 from legacy_ws.mounts import Mount, parse_mounts
 from legacy_ws.protocol.catalogue import catalogue

@@ -18,8 +18,8 @@ import pytest
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 
-from crossfade.addresses import free_port
 from crossfade.wiring import Role, access_token
+from embedded.ports import free_port
 from monitoring.events import Event
 from tests.conftest import ROOT, EmbeddedSupabase
 from tests.control_process import ControlProcess

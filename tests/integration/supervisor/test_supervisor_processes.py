@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from crossfade.addresses import Listener, free_port, require_free
+from crossfade.addresses import Listener, require_free
 from crossfade.errors import CrossfadeError, PartFailed, PortTaken
 from crossfade.supervisor import probes
 from crossfade.supervisor.model import RestartPolicy, State
 from crossfade.supervisor.process import Command
 from crossfade.supervisor.supervisor import Service, Spec, Step, Supervisor
+from embedded.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -12,6 +12,7 @@ from collectors.collector import CollectorError
 from collectors.host import (
     Disk,
     DriveCounters,
+    Glance,
     Reading,
     cpu_percent,
     metrics,
@@ -20,6 +21,7 @@ from collectors.host import (
     shown_drives,
     shown_mounts,
     shown_networks,
+    stirred,
 )
 from collectors.host_collector import HostCollector
 from monitoring.events import Kind
@@ -268,3 +270,44 @@ def test_pressure_is_read_as_the_kernel_writes_it() -> None:
 def test_other_text_is_no_pressure(text: str) -> None:
     with suppress(ValueError):
         assert "some_avg10" in parse_pressure("io", text)
+
+
+def glanced(**changes: object) -> Glance:
+    now = Glance(BASE.cpu_total, BASE.cpu_idle, BASE.memory_total, BASE.memory_available)
+    return replace(now, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("now", "told_cpu", "much"),
+    [
+        (glanced(), 0.0, False),
+        (glanced(memory_available=12 * GIB - GIB // 7), 0.0, False),
+        (glanced(memory_available=12 * GIB - GIB // 6), 0.0, True),
+        (glanced(memory_available=12 * GIB + GIB), 0.0, True),
+        (glanced(memory_total=0), 0.0, False),
+        (glanced(cpu_total=BASE.cpu_total + 4, cpu_idle=BASE.cpu_idle + 3), 5.0, False),
+        (glanced(cpu_total=BASE.cpu_total + 4, cpu_idle=BASE.cpu_idle + 2), 5.0, True),
+        (glanced(cpu_total=BASE.cpu_total + 4, cpu_idle=BASE.cpu_idle + 4), 25.0, True),
+        (glanced(cpu_total=BASE.cpu_total + 4, cpu_idle=BASE.cpu_idle), None, False),
+    ],
+)
+def test_what_is_told_before_its_time(now: Glance, told_cpu: float | None, *, much: bool) -> None:
+    """A point of memory, or a quarter of all cores, more or less than was told."""
+    assert stirred(now, BASE, told_cpu) is much
+
+
+async def test_this_host_is_glanced_at_against_what_was_told() -> None:
+    changed = glanced(memory_available=8 * GIB)
+    collector = HostCollector("web-1", read=lambda: BASE, glance=lambda: changed)
+    assert not collector.stirred(), "nothing was told yet"
+    await collector.collect()
+    assert collector.stirred()
+
+
+async def test_a_glance_that_fails_leaves_the_reading_to_its_time() -> None:
+    def fail() -> Glance:
+        raise OSError("no /proc")
+
+    collector = HostCollector("web-1", read=lambda: BASE, glance=fail)
+    await collector.collect()
+    assert not collector.stirred()

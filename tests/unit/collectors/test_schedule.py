@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.collector import Collector, CollectorError
+from collectors.collector import Collector, CollectorError, Restless
 from collectors.judge import device_judge
 from collectors.pace import Pace, next_tick
 from collectors.schedule import Schedule, Scheduler
@@ -222,6 +222,38 @@ def test_interest_is_answered_at_once_and_its_end_slows_down_again() -> None:
     assert 9 <= len(fast) <= 11
     assert fast[0] - 1000 <= 2
     assert len([at for at in began if at >= 1020]) in {3, 4}
+
+
+class Moody(Probe, Restless):
+    """A source that has changed much since a moment, until it is read."""
+
+    def __init__(self, changes_at: float) -> None:
+        super().__init__(lambda: self.began.append(asyncio.get_running_loop().time()))
+        self.changes_at = changes_at
+        self.began: list[float] = []
+
+    def stirred(self) -> bool:
+        return self.began[-1] < self.changes_at <= asyncio.get_running_loop().time()
+
+
+@pytest.mark.parametrize(
+    ("changes_at", "read"),
+    [(12.3, 12.5), (7.0, 10.0), (14.9, 15.0)],
+    ids=["later than half of the interval", "sooner, so at half of it", "just before its time"],
+)
+def test_a_source_that_has_changed_much_is_read_before_its_time(changes_at: float, read: float) -> None:
+    """Without the change, at 0, 5, 15, 25 and so on."""
+
+    async def play() -> list[float]:
+        began = asyncio.get_running_loop().time()
+        probe = Moody(began + changes_at)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(40):
+                await Schedule(probe, lambda _: None, Pace(10), jitter=lambda: 0.0).run()
+        return [at - began for at in probe.began]
+
+    with virtual_time.runner() as runner:
+        assert runner.run(play()) == pytest.approx([0, 5, *(read + 10 * n for n in range(3))])
 
 
 def test_collectors_come_and_go_while_others_run() -> None:

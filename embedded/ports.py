@@ -1,0 +1,28 @@
+"""Ports that are free, for whoever does not mind which."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+_CHOICE = range(10_000, 32_000)
+"""Below those that systems give to outgoing connections: one of those is soon taken by whatever connects next."""
+_TRIES = 100
+_random = random.SystemRandom()
+
+
+def free_port(host: str) -> int:
+    """Return a TCP port of ``host`` that nobody listened on a moment ago."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for port in _random.sample(_CHOICE, _TRIES):
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return port
+    with socket.socket(
+        family, socket.SOCK_STREAM
+    ) as probe:  # whatever the system has; an address that is not ours fails
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
