@@ -78,7 +78,8 @@ class Hub:
     """One viewer's picture, kept up to date while somebody looks at it.
 
     ``wanted`` is called whenever somebody looks and nobody follows, from any thread; whoever made the hub then runs
-    `follow`. ``redrawing`` draws the tabs when there is something new; without it they have only their timers. ``seed`` returns where another viewer of the same role stands, which spares asking the backend for all of it.
+    `follow`. ``redrawing`` draws tabs when there is something new; without it they have only their timers. ``seed`` returns
+    where another viewer of the same role stands, which spares asking the backend for all of it.
     """
 
     def __init__(

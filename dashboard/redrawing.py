@@ -35,7 +35,7 @@ class Said(Enum):
     BUSY = "busy"
     """Something of the tab is being drawn; ask again."""
     GONE = "gone"
-    """The tab has been closed."""
+    """The tab has been closed, or shows another page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,11 @@ class Redrawing:
             left = before.refilled(now) if before else _AT_ONCE
             asked_at = before.asked_at if before and before.ours else now
             self._drawn[place] = _Drawn(differs, seconds, asked_at, left - 1, now)
+
+    def forget(self, place: Place) -> None:
+        """Leave a fragment to its timer, or alone when it has none."""
+        with self._lock:
+            self._drawn.pop(place, None)
 
     def due(self) -> Mapping[str, Sequence[str]]:
         """Return the fragments that should be drawn now, session by session; `said` is to be called with what became of it."""

@@ -45,13 +45,18 @@ def _begin(session_id: str, fragments: Sequence[str]) -> Said:
     session = known.session
     if session._scriptrunner is not None:  # noqa: SLF001
         return Said.BUSY
+    there = [each for each in fragments if session.has_fragment(each)]
+    if not there:
+        return (
+            Said.GONE
+        )  # with the page that they were on; a run of no fragment would be one of the whole page
     now = session._client_state  # noqa: SLF001 - as the last run left it
     session._create_scriptrunner(  # noqa: SLF001
         RerunData(
             query_string=now.query_string,
             page_script_hash=now.page_script_hash,
             page_name=now.page_name,
-            fragment_id_queue=[each for each in fragments if session.has_fragment(each)],
+            fragment_id_queue=there,
             is_auto_rerun=True,
             context_info=now.context_info if now.HasField("context_info") else None,
         )

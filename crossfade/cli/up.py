@@ -94,7 +94,13 @@ def up(
             metavar="NAME", help="This host's name in events. (default: its hostname)", show_default=False
         ),
     ] = None,
-    interval: Annotated[float, typer.Option(metavar="SECONDS", help="How often this host is read.")] = 2.0,
+    interval: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="How often this host is read; up to twice as often while CPU or memory change much.",
+        ),
+    ] = 2.0,
     for_: ForOption = None,
     only: Annotated[list[str] | None, typer.Option(metavar="PART", help="Run only these parts.")] = None,
     without: Annotated[list[str] | None, typer.Option(metavar="PART", help="Leave these parts out.")] = None,

@@ -74,8 +74,7 @@ def draw_running(
     def running() -> None:
         frame = hub.latest()
         draw(frame, datetime.now(UTC))
-        if not paused:
-            _drawn(hub, frame, of, seconds)
+        _drawn(hub, frame, None if paused else of, seconds)
 
     running()
 
@@ -90,7 +89,11 @@ def _timer(hub: Hub, of: Of | None, seconds: float) -> float:
 
 
 def _drawn(hub: Hub, frame: Frame, of: Of | None, seconds: float) -> None:
-    if of is not None and hub.redrawing is not None and (place := tabs.here()) is not None:
+    if hub.redrawing is None or (place := tabs.here()) is None:
+        return
+    if of is None:
+        hub.redrawing.forget(place)
+    else:
         hub.redrawing.drawn(place, hub.differs(frame, of), seconds)
 
 

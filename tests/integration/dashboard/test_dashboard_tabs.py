@@ -59,32 +59,61 @@ def tab(address: str, page: str) -> Iterator[ClientConnection]:
         additional_headers={"Cookie": f"{COOKIE}={BROWSER}"},
         max_size=64 << 20,
     ) as socket:
-        asked = BackMsg()
-        asked.rerun_script.page_name = page
-        socket.send(asked.SerializeToString())
+        ask(socket, page)
         yield socket
+
+
+def ask(socket: ClientConnection, page: str, **switched: bool) -> None:
+    """Ask for a page, with switches as they are now."""
+    asked = BackMsg()
+    asked.rerun_script.page_name = page
+    for widget, on in switched.items():
+        asked.rerun_script.widget_states.widgets.add(id=widget, bool_value=on)
+    socket.send(asked.SerializeToString())
+
+
+def messages(socket: ClientConnection) -> Iterator[ForwardMsg]:
+    """Yield what comes, for a minute; an error on the page is one."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while True:
+        data = socket.recv(timeout=deadline - time.monotonic())
+        assert isinstance(data, bytes)
+        message = ForwardMsg()
+        message.ParseFromString(data)
+        drawn = message.delta.new_element
+        assert drawn.WhichOneof("type") != "exception", drawn.exception.message
+        yield message
 
 
 def until_drawn(socket: ClientConnection, times: int) -> tuple[dict[str, float], dict[str, int]]:
     """Return the timers that the browser is to keep, and how often each fragment was drawn, once one was so often."""
     timers: dict[str, float] = {}
     drawn: dict[str, int] = {}
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while max(drawn.values(), default=0) < times:
-        data = socket.recv(timeout=deadline - time.monotonic())
-        assert isinstance(data, bytes)
-        message = ForwardMsg()
-        message.ParseFromString(data)
-        match message.WhichOneof("type"):
-            case "auto_rerun":
-                timers[message.auto_rerun.fragment_id] = message.auto_rerun.interval
-            case "new_session":
-                for fragment in message.metadata.run.fragment_ids:
-                    drawn[fragment] = drawn.get(fragment, 0) + 1
-            case "delta":
-                failed = message.delta.new_element
-                assert failed.WhichOneof("type") != "exception", failed.exception.message
+    for message in messages(socket):
+        if message.WhichOneof("type") == "auto_rerun":
+            timers[message.auto_rerun.fragment_id] = message.auto_rerun.interval
+        for fragment in message.metadata.run.fragment_ids if message.HasField("new_session") else ():
+            drawn[fragment] = drawn.get(fragment, 0) + 1
+        if max(drawn.values(), default=0) >= times:
+            break
     return timers, drawn
+
+
+def page_drawn(socket: ClientConnection) -> tuple[set[str], dict[str, str]]:
+    """Return the fragments that have a timer and the switches by their label, once the page has been drawn as a whole."""
+    timers: set[str] = set()
+    switches: dict[str, str] = {}
+    for message in messages(socket):
+        drawn = message.delta.new_element
+        if message.HasField("auto_rerun"):
+            timers.add(message.auto_rerun.fragment_id)
+        if drawn.WhichOneof("type") == "checkbox":
+            switches[drawn.checkbox.label] = drawn.checkbox.id
+        if message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY and message.HasField(
+            "script_finished"
+        ):
+            break
+    return timers, switches
 
 
 @pytest.mark.parametrize("page", ["", "hosts", "events"])
@@ -93,6 +122,17 @@ def test_what_is_new_is_drawn_without_being_asked_for(address: str, page: str) -
         timers, drawn = until_drawn(socket, 3)
     assert drawn.keys() <= timers.keys()
     assert {timers[fragment] for fragment in drawn} == {5.0}
+
+
+def test_what_is_paused_is_not_drawn(address: str) -> None:
+    with tab(address, "events") as socket:
+        before, switches = page_drawn(socket)
+        until_drawn(socket, 2)
+        ask(socket, "events", **{switches["Pause"]: True})
+        running, _ = page_drawn(socket)
+        (paused,) = before - running
+        _, drawn = until_drawn(socket, 3)
+    assert paused not in drawn
 
 
 def test_two_tabs_are_drawn_each_and_a_closed_one_disturbs_nobody(address: str) -> None:

@@ -133,6 +133,15 @@ def test_a_tab_whose_browser_has_not_asked_for_a_while_is_left_alone_until_it_do
     assert tabs.redrawing._drawn == {}
 
 
+def test_a_paused_fragment_is_left_alone() -> None:
+    tabs = Streamlit()
+    tabs.drawn(ONE)
+    tabs.differs[ONE] = True
+    tabs.redrawing.forget(ONE)
+    tabs.redrawing.forget(OTHER)
+    assert tabs.due() == []
+
+
 def test_a_fragment_that_its_page_has_dropped_meanwhile_does_no_harm() -> None:
     tabs = Streamlit()
     tabs.redrawing.said({"tab": ["gone"]}, {"tab": Said.BEGUN})
