@@ -1,8 +1,8 @@
 """When the fragments of open tabs are drawn again: as soon as what they show is another, and now and then in any case.
 
 Left to itself Streamlit draws a fragment when the browser's timer says so: then the timers have to be fast, and still each
-change waits for one. Here they are slow. They remain for what grows old by itself, and they tell a tab that somebody may
-look at from one that is hidden, asleep or gone. Which fragments are due is decided here; `dashboard.tabs` draws them.
+change waits for one. Here a tab has one slow timer, which tells that somebody may look at it from its being hidden, asleep
+or gone. Which fragments are due is decided here; `dashboard.tabs` draws them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 HEARTBEAT_SECONDS = 5.0
-"""Of the browser's timers."""
+"""Of a tab's timer."""
+_OLD_SECONDS = 5.5
+"""After which anything is drawn again: ages grow by themselves. Longer than the timer, whose fragment need not be drawn twice."""
 _UNSEEN_SECONDS = 3 * HEARTBEAT_SECONDS
 """After which a tab whose browser has not asked is left alone: browsers wake a hidden one once a minute."""
 _FORGOTTEN_SECONDS = 300.0
@@ -56,83 +58,103 @@ class _Drawn:
 
     differs: Callable[[], bool]
     seconds: float
-    asked_at: float
-    """When the browser asked for it last, and not we."""
     left: float
     """Drawings that it may have now, at most `_AT_ONCE`."""
     at: float
-    ours: bool = False
-    """Whether we ask for it, and it is not drawn yet."""
+    wished_at: float | None = None
+    """When we asked for it; None once it is drawn."""
 
     def refilled(self, now: float) -> float:
         return min(_AT_ONCE, self.left + (now - self.at) / self.seconds)
+
+    def due(self, now: float) -> bool:
+        if self.wished_at is not None and now - self.wished_at < _AGAIN_SECONDS:
+            return False
+        old = now - self.at >= max(self.seconds, _OLD_SECONDS)
+        return old or (self.refilled(now) >= 1 and self.differs())
+
+
+@dataclass(slots=True)
+class _Tab:
+    asked_at: float
+    """When its browser asked for something last, and not we."""
+    fragments: dict[str, _Drawn] = field(default_factory=dict)
 
 
 class Redrawing:
     """The fragments of all open tabs. Safe to use from every thread, but for `run`."""
 
     def __init__(self, draw: Draw, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.works = True
+        """Whether tabs can be drawn from here; while they cannot, each fragment needs a timer."""
         self._draw = draw
         self._clock = clock
         self._lock = threading.Lock()
-        self._drawn: dict[Place, _Drawn] = {}
+        self._tabs: dict[str, _Tab] = {}
 
     def drawn(self, place: Place, differs: Callable[[], bool], seconds: float) -> None:
         """Note that a fragment has just been drawn.
 
         It is drawn again when ``differs`` says that it would show something else, over a busy time not more often than
-        each ``seconds``.
+        each ``seconds``; and when it is old.
         """
         now = self._clock()
         with self._lock:
-            before = self._drawn.get(place)
-            left = before.refilled(now) if before else _AT_ONCE
-            asked_at = before.asked_at if before and before.ours else now
-            self._drawn[place] = _Drawn(differs, seconds, asked_at, left - 1, now)
+            tab = self._tabs.setdefault(place.session, _Tab(now))
+            before = tab.fragments.get(place.fragment)
+            if before is None or before.wished_at is None:
+                tab.asked_at = now
+            left = before.refilled(now) if before is not None else _AT_ONCE
+            tab.fragments[place.fragment] = _Drawn(differs, seconds, left - 1, now)
 
     def forget(self, place: Place) -> None:
         """Leave a fragment to its timer, or alone when it has none."""
         with self._lock:
-            self._drawn.pop(place, None)
+            if (tab := self._tabs.get(place.session)) is not None:
+                tab.fragments.pop(place.fragment, None)
 
     def due(self) -> Mapping[str, Sequence[str]]:
         """Return the fragments that should be drawn now, session by session; `said` is to be called with what became of it."""
         now = self._clock()
         found: dict[str, list[str]] = {}
         with self._lock:
-            for place in [at for at, each in self._drawn.items() if now - each.asked_at > _FORGOTTEN_SECONDS]:
-                del self._drawn[place]
-            for place, each in self._drawn.items():
-                looked_at = now - each.asked_at <= _UNSEEN_SECONDS
-                if looked_at and not each.ours and each.refilled(now) >= 1 and each.differs():
-                    each.ours = True  # it may be drawn before it is said to be begun
-                    found.setdefault(place.session, []).append(place.fragment)
+            for session in [
+                id_ for id_, tab in self._tabs.items() if now - tab.asked_at > _FORGOTTEN_SECONDS
+            ]:
+                del self._tabs[session]
+            for session, tab in self._tabs.items():
+                if now - tab.asked_at > _UNSEEN_SECONDS:
+                    continue
+                for fragment, each in tab.fragments.items():
+                    if each.due(now):
+                        each.wished_at = now  # here: it may be drawn before it is said to be begun
+                        found.setdefault(session, []).append(fragment)
         return found
 
     def said(self, asked: Mapping[str, Sequence[str]], told: Mapping[str, Said]) -> None:
         """Take what became of the wish to draw what was due."""
         with self._lock:
             for session, fragments in asked.items():
-                for place in (Place(session, fragment) for fragment in fragments):
+                known = tab.fragments if (tab := self._tabs.get(session)) is not None else {}
+                for fragment in fragments:
                     if told[session] is Said.GONE:
-                        self._drawn.pop(place, None)
-                    elif told[session] is Said.BUSY and place in self._drawn:
-                        self._drawn[place].ours = False
+                        known.pop(fragment, None)
+                    elif told[session] is Said.BUSY and fragment in known:
+                        known[fragment].wished_at = None
 
     async def run(self) -> None:
-        """Draw what is due, until cancelled. What fails is logged once; the browser's timers go on meanwhile."""
-        failed = False
+        """Draw what is due, until cancelled. What fails is logged once; then fragments are left to their timers."""
         while True:
             due = self.due()
             try:
                 if due:
                     self.said(due, await self._draw(due))
-                failed = False
-            except Exception:  # noqa: BLE001 - the top of this task: whatever fails, the timers go on
+                    self.works = True
+            except Exception:  # noqa: BLE001 - the top of this task: whatever fails, pages go on by their timers
                 self.said(due, dict.fromkeys(due, Said.BUSY))
-                if not failed:
+                if self.works:
                     _log.exception(
-                        "what is new waits for the browser's timers: tabs cannot be drawn from here"
+                        "tabs cannot be drawn from here; what is new waits for the browser's timers"
                     )
-                failed = True
-            await asyncio.sleep(_AGAIN_SECONDS if failed else _LOOK_SECONDS)
+                self.works = False
+            await asyncio.sleep(_LOOK_SECONDS if self.works else _AGAIN_SECONDS)

@@ -40,12 +40,13 @@ def draw_live(
     another, the page is drawn anew; so it is when the session of whoever signed in ends, or is another's.
     """
     built = built_on(hub.latest()) if built_on is not None else None
-    session = _tended(hub)
+    session, redrawn = _tended(hub), _redrawn(hub)
 
-    @st.fragment(run_every=_timer(hub, _live, LIVE_SECONDS), key="live")
+    @st.fragment(run_every=HEARTBEAT_SECONDS if redrawn else LIVE_SECONDS, key="live")
     def running() -> None:
         frame, now = hub.latest(), datetime.now(UTC)
-        if (built_on is not None and built_on(frame) != built) or _tended(hub) != session:
+        another = built_on is not None and built_on(frame) != built
+        if another or _tended(hub) != session or _redrawn(hub) is not redrawn:
             st.rerun()
         _header(frame, now)
         draw_session_note(now)
@@ -69,8 +70,9 @@ def draw_running(
 
     Without ``of`` it is drawn each ``seconds``: what it shows is not in the picture.
     """
+    by_timer = not paused and (of is None or not _redrawn(hub))
 
-    @st.fragment(run_every=None if paused else _timer(hub, of, seconds), key=key)
+    @st.fragment(run_every=seconds if by_timer else None, key=key)
     def running() -> None:
         frame = hub.latest()
         draw(frame, datetime.now(UTC))
@@ -83,9 +85,9 @@ def _live(frame: Frame) -> object:
     return frame.connection, frame.rollout, frame.state
 
 
-def _timer(hub: Hub, of: Of | None, seconds: float) -> float:
-    """Return the seconds of a fragment's timer: slow where we draw it when there is something new."""
-    return seconds if of is None or hub.redrawing is None else max(seconds, HEARTBEAT_SECONDS)
+def _redrawn(hub: Hub) -> bool:
+    """Tell whether fragments are drawn without the browser's asking; else each has a timer."""
+    return hub.redrawing is not None and hub.redrawing.works
 
 
 def _drawn(hub: Hub, frame: Frame, of: Of | None, seconds: float) -> None:

@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -85,54 +87,62 @@ def messages(socket: ClientConnection) -> Iterator[ForwardMsg]:
         yield message
 
 
-def until_drawn(socket: ClientConnection, times: int) -> tuple[dict[str, float], dict[str, int]]:
-    """Return the timers that the browser is to keep, and how often each fragment was drawn, once one was so often."""
-    timers: dict[str, float] = {}
-    drawn: dict[str, int] = {}
+def until_drawn(socket: ClientConnection, times: int) -> Counter[str]:
+    """Return how often each fragment was drawn without having been asked for, once one was so often."""
+    drawn: Counter[str] = Counter()
     for message in messages(socket):
-        if message.WhichOneof("type") == "auto_rerun":
-            timers[message.auto_rerun.fragment_id] = message.auto_rerun.interval
-        for fragment in message.metadata.run.fragment_ids if message.HasField("new_session") else ():
-            drawn[fragment] = drawn.get(fragment, 0) + 1
+        if message.HasField("new_session"):
+            drawn.update(message.metadata.run.fragment_ids)
         if max(drawn.values(), default=0) >= times:
             break
-    return timers, drawn
+    return drawn
 
 
-def page_drawn(socket: ClientConnection) -> tuple[set[str], dict[str, str]]:
-    """Return the fragments that have a timer and the switches by their label, once the page has been drawn as a whole."""
-    timers: set[str] = set()
-    switches: dict[str, str] = {}
+@dataclass
+class Drawn:
+    """What a browser is told of a page that is drawn as a whole."""
+
+    timers: dict[str, float] = field(default_factory=dict)
+    """Of fragments, in seconds."""
+    switches: dict[str, str] = field(default_factory=dict)
+    """By their label."""
+    fragments: dict[str, str] = field(default_factory=dict)
+    """By a text that is in it."""
+
+
+def page_drawn(socket: ClientConnection) -> Drawn:
+    """Return what came, once all has."""
+    page = Drawn()
     for message in messages(socket):
-        drawn = message.delta.new_element
+        element = message.delta.new_element
         if message.HasField("auto_rerun"):
-            timers.add(message.auto_rerun.fragment_id)
-        if drawn.WhichOneof("type") == "checkbox":
-            switches[drawn.checkbox.label] = drawn.checkbox.id
-        if message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY and message.HasField(
-            "script_finished"
-        ):
-            break
-    return timers, switches
+            page.timers[message.auto_rerun.fragment_id] = message.auto_rerun.interval
+        elif element.HasField("checkbox"):
+            page.switches[element.checkbox.label] = element.checkbox.id
+        elif element.HasField("markdown"):
+            page.fragments[element.markdown.body.split(" :")[0]] = message.delta.fragment_id
+        elif message.HasField("script_finished"):
+            return page
+    raise AssertionError("messages end with an error")
 
 
 @pytest.mark.parametrize("page", ["", "hosts", "events"])
 def test_what_is_new_is_drawn_without_being_asked_for(address: str, page: str) -> None:
     with tab(address, page) as socket:
-        timers, drawn = until_drawn(socket, 3)
-    assert drawn.keys() <= timers.keys()
-    assert {timers[fragment] for fragment in drawn} == {5.0}
+        timers = page_drawn(socket).timers
+        drawn = until_drawn(socket, 3)
+    assert drawn.keys() - timers.keys(), "most have none"
+    assert {timers[fragment] for fragment in drawn.keys() & timers.keys()} == {5.0}, "that of the tab"
 
 
 def test_what_is_paused_is_not_drawn(address: str) -> None:
     with tab(address, "events") as socket:
-        before, switches = page_drawn(socket)
-        until_drawn(socket, 2)
-        ask(socket, "events", **{switches["Pause"]: True})
-        running, _ = page_drawn(socket)
-        (paused,) = before - running
-        _, drawn = until_drawn(socket, 3)
-    assert paused not in drawn
+        page = page_drawn(socket)
+        table = page.fragments["**Events**"]
+        assert table in until_drawn(socket, 3)
+        ask(socket, "events", **{page.switches["Pause"]: True})
+        page_drawn(socket)
+        assert table not in until_drawn(socket, 3)
 
 
 def test_two_tabs_are_drawn_each_and_a_closed_one_disturbs_nobody(address: str) -> None:

@@ -130,7 +130,33 @@ def test_a_tab_whose_browser_has_not_asked_for_a_while_is_left_alone_until_it_do
     assert tabs.due() == ["live"]
     tabs.now += 1000
     assert tabs.due() == []
-    assert tabs.redrawing._drawn == {}
+    assert tabs.redrawing._tabs == {}
+
+
+def test_what_is_old_is_drawn_though_it_shows_the_same() -> None:
+    tabs = Streamlit()
+    tabs.drawn(ONE)
+    tabs.drawn(OTHER, seconds=10.0)
+    tabs.now += 5.4
+    assert tabs.due() == []
+    tabs.now += 0.2
+    assert tabs.due() == ["live"]
+    tabs.now += 4.5
+    tabs.redrawing.drawn(Place("tab", "timer"), lambda: False, 1.0)
+    assert tabs.due() == ["charts"]
+
+
+def test_what_was_never_drawn_is_asked_for_again() -> None:
+    """As where a fragment before it in the same run has failed."""
+    tabs = Streamlit()
+    tabs.drawn(ONE)
+    tabs.differs[ONE] = True
+    assert tabs.due() == ["live"]
+    tabs.redrawing.said({"tab": ["live"]}, {"tab": Said.BEGUN})
+    tabs.now += 4.9
+    assert tabs.due() == []
+    tabs.now += 0.2
+    assert tabs.due() == ["live"]
 
 
 def test_a_paused_fragment_is_left_alone() -> None:
@@ -171,6 +197,7 @@ def test_it_runs_on_after_streamlit_could_not_be_asked_and_says_so_once(
         running = asyncio.create_task(tabs.redrawing.run())
         await asyncio.sleep(60)
         assert 10 <= calls <= 13
+        assert not tabs.redrawing.works
         working = True
         await asyncio.sleep(10)
         running.cancel()
@@ -179,5 +206,6 @@ def test_it_runs_on_after_streamlit_could_not_be_asked_and_says_so_once(
     with caplog.at_level(logging.ERROR), virtual_time.runner() as runner:
         runner.run(play())
     assert tabs.asked == [{"tab": ["live"]}]
+    assert tabs.redrawing.works
     assert len(caplog.records) == 1
     assert "timers" in caplog.records[0].message
