@@ -206,6 +206,8 @@ class Hub:
         with self._changed:
             self._frame = replace(frame, version=frame.version + 1)
             self._changed.notify_all()
+        if self.redrawing is not None:
+            self.redrawing.changed()
 
     def _note(self, **changes: Any) -> None:
         connection = replace(self._frame.connection, **changes)

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -22,7 +23,13 @@ _OLD_SECONDS = 5.5
 _UNSEEN_SECONDS = 3 * HEARTBEAT_SECONDS
 """After which a tab whose browser has not asked is left alone: browsers wake a hidden one once a minute."""
 _FORGOTTEN_SECONDS = 300.0
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.5
+"""How often it is looked at what has grown old."""
+_SOON_SECONDS = 0.05
+"""How soon it is looked again after something has changed, or while something waits: changes come in bursts."""
+_PATIENCE_SECONDS = 1.0
+_MOST_TABS = 4
+"""That are drawn at the same time: threads of one process hinder each other."""
 _AT_ONCE = 2.0
 """Drawings of a fragment that may follow each other at once; after them there is one each interval of its own."""
 _AGAIN_SECONDS = 5.0
@@ -67,18 +74,32 @@ class _Drawn:
     def refilled(self, now: float) -> float:
         return min(_AT_ONCE, self.left + (now - self.at) / self.seconds)
 
+    def awaited(self, now: float) -> bool:
+        return self.wished_at is not None and now - self.wished_at < _AGAIN_SECONDS
+
     def due(self, now: float) -> bool:
-        if self.wished_at is not None and now - self.wished_at < _AGAIN_SECONDS:
+        if self.awaited(now):
             return False
         old = now - self.at >= max(self.seconds, _OLD_SECONDS)
         return old or (self.refilled(now) >= 1 and self.differs())
+
+    def waits(self, now: float) -> bool:
+        """Tell whether it differs, and has been drawn too often to be drawn again already."""
+        return not self.awaited(now) and self.refilled(now) < 1 and self.differs()
 
 
 @dataclass(slots=True)
 class _Tab:
     asked_at: float
     """When its browser asked for something last, and not we."""
+    wished_at: float = 0.0
+    """When we asked last: who has waited longest is next."""
     fragments: dict[str, _Drawn] = field(default_factory=dict)
+
+    def awaited(self, now: float) -> bool:
+        """Tell whether it is being drawn; one that takes long is not waited for by others."""
+        asked = now - self.wished_at < _PATIENCE_SECONDS
+        return asked and any(each.awaited(now) for each in self.fragments.values())
 
 
 class Redrawing:
@@ -91,6 +112,13 @@ class Redrawing:
         self._clock = clock
         self._lock = threading.Lock()
         self._tabs: dict[str, _Tab] = {}
+        self._news = asyncio.Event()
+        self._waits = False
+        """Whether something that is due could not be drawn at once."""
+
+    def changed(self) -> None:
+        """Note that some picture is another; called in the loop of `run`."""
+        self._news.set()
 
     def drawn(self, place: Place, differs: Callable[[], bool], seconds: float) -> None:
         """Note that a fragment has just been drawn.
@@ -122,13 +150,19 @@ class Redrawing:
                 id_ for id_, tab in self._tabs.items() if now - tab.asked_at > _FORGOTTEN_SECONDS
             ]:
                 del self._tabs[session]
-            for session, tab in self._tabs.items():
-                if now - tab.asked_at > _UNSEEN_SECONDS:
-                    continue
-                for fragment, each in tab.fragments.items():
-                    if each.due(now):
-                        each.wished_at = now  # here: it may be drawn before it is said to be begun
-                        found.setdefault(session, []).append(fragment)
+            seen = [(id_, tab) for id_, tab in self._tabs.items() if now - tab.asked_at <= _UNSEEN_SECONDS]
+            free = _MOST_TABS - sum(tab.awaited(now) for _, tab in seen)
+            self._waits = free < _MOST_TABS
+            for session, tab in sorted(seen, key=lambda each: each[1].wished_at):
+                due = [fragment for fragment, each in tab.fragments.items() if each.due(now)]
+                if due and len(found) < free:
+                    found[session] = due
+                    tab.wished_at = now
+                    for fragment in due:
+                        tab.fragments[
+                            fragment
+                        ].wished_at = now  # it may be drawn before it is said to be begun
+                self._waits |= bool(due) or any(each.waits(now) for each in tab.fragments.values())
         return found
 
     def said(self, asked: Mapping[str, Sequence[str]], told: Mapping[str, Said]) -> None:
@@ -157,4 +191,9 @@ class Redrawing:
                         "tabs cannot be drawn from here; what is new waits for the browser's timers"
                     )
                 self.works = False
-            await asyncio.sleep(_LOOK_SECONDS if self.works else _AGAIN_SECONDS)
+                await asyncio.sleep(_AGAIN_SECONDS)
+            await asyncio.sleep(_SOON_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_SOON_SECONDS if self._waits else _LOOK_SECONDS):
+                    await self._news.wait()
+            self._news.clear()

@@ -42,6 +42,10 @@ def draw_live(
     built = built_on(hub.latest()) if built_on is not None else None
     session, redrawn = _tended(hub), _redrawn(hub)
 
+    def shown(frame: Frame) -> object:
+        outside = built_on(frame) if built_on is not None else None
+        return _header_of(frame) if draw is None else (frame.connection, frame.rollout, frame.state), outside
+
     @st.fragment(run_every=HEARTBEAT_SECONDS if redrawn else LIVE_SECONDS, key="live")
     def running() -> None:
         frame, now = hub.latest(), datetime.now(UTC)
@@ -52,7 +56,7 @@ def draw_live(
         draw_session_note(now)
         if draw is not None:
             draw(frame, now)
-        _drawn(hub, frame, _live, LIVE_SECONDS)
+        _drawn(hub, frame, shown, LIVE_SECONDS)
 
     running()
 
@@ -81,8 +85,9 @@ def draw_running(
     running()
 
 
-def _live(frame: Frame) -> object:
-    return frame.connection, frame.rollout, frame.state
+def _header_of(frame: Frame) -> object:
+    """Return what the state line shows, but for the age of the newest reading, which is let grow."""
+    return frame.connection, frame.rollout, frame.state.alerts, frame.state.lost, bool(frame.state.hosts)
 
 
 def _redrawn(hub: Hub) -> bool:

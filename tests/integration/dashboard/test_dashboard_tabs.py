@@ -132,7 +132,7 @@ def test_what_is_new_is_drawn_without_being_asked_for(address: str, page: str) -
         timers = page_drawn(socket).timers
         drawn = until_drawn(socket, 3)
     assert drawn.keys() - timers.keys(), "most have none"
-    assert {timers[fragment] for fragment in drawn.keys() & timers.keys()} == {5.0}, "that of the tab"
+    assert {timers[fragment] for fragment in drawn.keys() & timers.keys()} <= {5.0}, "that of the tab"
 
 
 def test_what_is_paused_is_not_drawn(address: str) -> None:
@@ -142,7 +142,7 @@ def test_what_is_paused_is_not_drawn(address: str) -> None:
         assert table in until_drawn(socket, 3)
         ask(socket, "events", **{page.switches["Pause"]: True})
         page_drawn(socket)
-        assert table not in until_drawn(socket, 3)
+        assert table not in until_drawn(socket, 2), "what else grows old is"
 
 
 def test_two_tabs_are_drawn_each_and_a_closed_one_disturbs_nobody(address: str) -> None:

@@ -159,6 +159,24 @@ def test_what_was_never_drawn_is_asked_for_again() -> None:
     assert tabs.due() == ["live"]
 
 
+def test_few_tabs_are_drawn_at_a_time_and_who_has_waited_longest_is_next() -> None:
+    tabs = Streamlit()
+    places = [Place(f"tab-{number}", "live") for number in range(10)]
+    for place in places:
+        tabs.differs[place] = True
+        tabs.redrawing.drawn(place, lambda: True, 1.0)
+    drawn: list[str] = []
+    for _ in range(5):
+        due = list(tabs.redrawing.due())
+        assert len(due) <= 4
+        assert list(tabs.redrawing.due()) == [], "until they are drawn"
+        drawn += due
+        tabs.now += 0.4
+        for session in due:
+            tabs.redrawing.drawn(Place(session, "live"), lambda: True, 1.0)
+    assert sorted(drawn[:10]) == sorted(place.session for place in places)
+
+
 def test_a_paused_fragment_is_left_alone() -> None:
     tabs = Streamlit()
     tabs.drawn(ONE)
