@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 from pydantic import Field, TypeAdapter, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from alerting.errors import InvalidRules
@@ -37,6 +35,7 @@ from alerting.rules import (
     StateRule,
     Threshold,
 )
+from monitoring.yaml_text import YamlError, composed
 
 MAX_CHARACTERS = 500_000
 POLL_SECONDS = 0.5
@@ -191,20 +190,13 @@ def _line(at: _Path, lines: Mapping[_Path, int]) -> int | None:
 
 
 def _parse(text: str) -> Node:
-    yaml = YAML(typ="safe", pure=True)
     try:
-        node = yaml.compose(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark is not None else None
-        raise InvalidRules(f"not YAML: {error.problem or error.context}", line=line) from None
-    except YAMLError as error:
-        raise InvalidRules(f"not YAML: {str(error).splitlines()[0]}") from None
-    except RecursionError:
-        raise InvalidRules("nested too deeply") from None
+        node = composed(text)
+    except YamlError as error:
+        raise InvalidRules(str(error), line=error.line) from None
     if node is None:
         raise InvalidRules("the file is empty")
-    return node  # type: ignore[no-any-return]  # untyped in ruamel
+    return node
 
 
 def _plain(node: Node, at: _Path, lines: dict[_Path, int]) -> Any:

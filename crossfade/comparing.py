@@ -11,14 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import ruamel.yaml
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
 from adapters.spool_reader import SpoolReaders
 from crossfade.client_views import client_views
 from crossfade.errors import UsageError
 from monitoring.service import PUSHING, Backend
 from monitoring.topics import parse_topics
+from monitoring.yaml_text import YamlError, loaded
 from validation.errors import InvalidRules
 from validation.frames import Frame, to_line
 from validation.limits import Limits
@@ -163,15 +161,13 @@ def read_rules(path: Path | None) -> Rules:
     if path is None:
         return NO_RULES
     try:
-        value = ruamel.yaml.YAML(typ="safe", pure=True).load(path.read_text("utf-8"))
-        return parse_rules(value, utc_now().date())
+        return parse_rules(loaded(path.read_text("utf-8")), utc_now().date())
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f", line {int(mark.line) + 1}" if mark else ""
-        raise UsageError(f"{path}{where}: not YAML: {error.problem or error.context}") from error
-    except (UnicodeDecodeError, YAMLError, InvalidRules) as error:
+    except YamlError as error:
+        where = f", line {error.line}" if error.line else ""
+        raise UsageError(f"{path}{where}: {error}") from error
+    except (UnicodeDecodeError, InvalidRules) as error:
         raise UsageError(f"{path}: {' '.join(str(error).split())}") from error
 
 

@@ -16,12 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from monitoring.devices import FIELDS, REQUIRED, Device, check_jumps, make
 from monitoring.errors import InvalidDevice, InvalidDeviceFile
+from monitoring.yaml_text import YamlError, composed
 
 MAX_CHARACTERS = 1_000_000
 _LITERAL_SECRETS = {"password": "password_from", "passphrase": "passphrase_from"}
@@ -86,13 +85,9 @@ def _entries(text: str, problems: Problems) -> list[tuple[str, int, Node]]:
 
 def _compose(text: str, problems: Problems) -> Node | None:
     try:
-        root: Node | None = YAML(typ="safe", pure=True).compose(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        problems.append((int(mark.line) + 1 if mark else 0, f"not YAML: {error.problem}"))
-    except (YAMLError, RecursionError, ValueError, IndexError, AttributeError, TypeError) as error:
-        # ruamel.yaml lets the others through for some malformed input; the file is broken all the same.
-        problems.append((0, f"not YAML: {' '.join(str(error).split()) or type(error).__name__}"))
+        root = composed(text)
+    except YamlError as error:
+        problems.append((error.line or 0, str(error)))
     else:
         if root is None:
             problems.append((0, "the file is empty"))

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from monitoring.yaml_text import YamlError, composed
 
 MAX_CHARACTERS = 1_000_000
 _TAGS = "tag:yaml.org,2002:"
@@ -47,15 +47,9 @@ def read_document(text: str) -> Document:
     if len(text) > MAX_CHARACTERS:
         raise InvalidChecks(f"the file has {len(text):,} characters, more than {MAX_CHARACTERS:,}")
     try:
-        root: Node | None = YAML(typ="safe", pure=True).compose(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise InvalidChecks(f"not YAML: {error.problem}", int(mark.line) + 1 if mark else None) from None
-    except YAMLError as error:
-        raise InvalidChecks(f"not YAML: {' '.join(str(error).split())}") from None
-    except (RecursionError, ValueError, IndexError, AttributeError, TypeError) as error:
-        # ruamel.yaml lets these through for some malformed input; the file is broken all the same.
-        raise InvalidChecks(f"not YAML: {type(error).__name__}: {error}") from None
+        root = composed(text)
+    except YamlError as error:
+        raise InvalidChecks(str(error), error.line) from None
     if root is None:
         raise InvalidChecks("the file is empty; write `checks: {}` for none")
     document = Document(None)

@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from monitoring.errors import InvalidFlags
@@ -31,6 +29,7 @@ from monitoring.flags.model import (
     ValueType,
 )
 from monitoring.flags.stages import TOTAL_WEIGHT, Extent, Stage
+from monitoring.yaml_text import YamlError, composed
 
 VERSION = "2"
 BEFORE = "1"
@@ -213,24 +212,10 @@ def items(node: Node, key: str) -> list[ScalarNode]:
 
 
 def _parse(text: str) -> Node:
-    yaml = YAML(typ="safe", pure=True)
     try:
-        root: Node | None = yaml.compose(text)
-    except MarkedYAMLError as error:
-        mark, context = error.problem_mark or error.context_mark, error.context_mark
-        where = (
-            f" ({error.context} that begins in line {int(context.line) + 1})"
-            if error.context and context
-            else ""
-        )
-        raise InvalidFlags(
-            f"not YAML: {error.problem}{where}", line=int(mark.line) + 1 if mark else 0
-        ) from None
-    except YAMLError as error:
-        raise InvalidFlags(f"not YAML: {' '.join(str(error).split())}") from None
-    except (RecursionError, ValueError, IndexError, AttributeError, TypeError) as error:
-        # ruamel.yaml lets these through for some malformed input; the file is broken all the same.
-        raise InvalidFlags(f"not YAML: {type(error).__name__}: {error}") from None
+        root = composed(text)
+    except YamlError as error:
+        raise InvalidFlags(str(error), line=error.line or 0) from None
     if root is None:
         raise InvalidFlags("the file is empty; a file that was cut short is refused")
     return root
