@@ -96,6 +96,12 @@ class _Tab:
     """When we asked last: who has waited longest is next."""
     fragments: dict[str, _Drawn] = field(default_factory=dict)
 
+    def wish(self, fragments: Sequence[str], now: float) -> None:
+        """Note that we ask for fragments: before we do, for they may be drawn before we hear that they begin."""
+        self.wished_at = now
+        for fragment in fragments:
+            self.fragments[fragment].wished_at = now
+
     def awaited(self, now: float) -> bool:
         """Tell whether it is being drawn; one that takes long is not waited for by others."""
         asked = now - self.wished_at < _PATIENCE_SECONDS
@@ -146,10 +152,9 @@ class Redrawing:
         now = self._clock()
         found: dict[str, list[str]] = {}
         with self._lock:
-            for session in [
-                id_ for id_, tab in self._tabs.items() if now - tab.asked_at > _FORGOTTEN_SECONDS
-            ]:
-                del self._tabs[session]
+            self._tabs = {
+                id_: tab for id_, tab in self._tabs.items() if now - tab.asked_at <= _FORGOTTEN_SECONDS
+            }
             seen = [(id_, tab) for id_, tab in self._tabs.items() if now - tab.asked_at <= _UNSEEN_SECONDS]
             free = _MOST_TABS - sum(tab.awaited(now) for _, tab in seen)
             self._waits = free < _MOST_TABS
@@ -157,11 +162,7 @@ class Redrawing:
                 due = [fragment for fragment, each in tab.fragments.items() if each.due(now)]
                 if due and len(found) < free:
                     found[session] = due
-                    tab.wished_at = now
-                    for fragment in due:
-                        tab.fragments[
-                            fragment
-                        ].wished_at = now  # it may be drawn before it is said to be begun
+                    tab.wish(due, now)
                 self._waits |= bool(due) or any(each.waits(now) for each in tab.fragments.values())
         return found
 

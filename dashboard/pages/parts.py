@@ -43,8 +43,9 @@ def draw_live(
     session, redrawn = _tended(hub), _redrawn(hub)
 
     def shown(frame: Frame) -> object:
+        below = frame.state if draw is not None else None
         outside = built_on(frame) if built_on is not None else None
-        return _header_of(frame) if draw is None else (frame.connection, frame.rollout, frame.state), outside
+        return _state_line(frame), below, outside
 
     @st.fragment(run_every=HEARTBEAT_SECONDS if redrawn else LIVE_SECONDS, key="live")
     def running() -> None:
@@ -85,8 +86,8 @@ def draw_running(
     running()
 
 
-def _header_of(frame: Frame) -> object:
-    """Return what the state line shows, but for the age of the newest reading, which is let grow."""
+def _state_line(frame: Frame) -> object:
+    """Return what the state line is made of, but for the age of the newest reading, which is let grow."""
     return frame.connection, frame.rollout, frame.state.alerts, frame.state.lost, bool(frame.state.hosts)
 
 

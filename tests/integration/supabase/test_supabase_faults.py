@@ -246,7 +246,8 @@ async def test_row_changes_that_a_limit_passes_over_are_read_back(
         await database.publish(event(stream, 12_001))
         await client.has(stream, 12_001)
         assert client.of(stream) == whole(12_001)
-        assert (await client.service.health()).counters["silences"] >= 1
+        noticed = (await client.service.health()).counters
+        assert noticed.get("silences", 0) + noticed.get("reconnects", 0) >= 1, "by events or by heartbeats"
 
 
 async def test_after_sleep_the_feed_is_begun_anew_at_once(
