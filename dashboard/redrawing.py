@@ -27,12 +27,14 @@ _LOOK_SECONDS = 0.5
 """How often it is looked at what has grown old."""
 _SOON_SECONDS = 0.05
 """How soon it is looked again after something has changed, or while something waits: changes come in bursts."""
-_PATIENCE_SECONDS = 1.0
 _MOST_TABS = 4
-"""That are drawn at the same time: threads of one process hinder each other."""
+"""Tabs that are drawn at the same time: threads of one process hinder each other."""
+_PATIENCE_SECONDS = 1.0
+"""How long one of them keeps its place, if it takes longer."""
 _AT_ONCE = 2.0
 """Drawings of a fragment that may follow each other at once; after them there is one each interval of its own."""
 _AGAIN_SECONDS = 5.0
+"""After which what we asked for and did not get is asked for again."""
 
 _log = logging.getLogger(__name__)
 
@@ -180,10 +182,11 @@ class Redrawing:
     async def run(self) -> None:
         """Draw what is due, until cancelled. What fails is logged once; then fragments are left to their timers."""
         while True:
-            due = self.due()
+            due: Mapping[str, Sequence[str]] = {}
             try:
-                if due:
-                    self.said(due, await self._draw(due))
+                if due := self.due():
+                    async with asyncio.timeout(_AGAIN_SECONDS):
+                        self.said(due, await self._draw(due))
                     self.works = True
             except Exception:  # noqa: BLE001 - the top of this task: whatever fails, pages go on by their timers
                 self.said(due, dict.fromkeys(due, Said.BUSY))

@@ -12,7 +12,7 @@ _random = random.SystemRandom()
 
 
 def free_port(host: str) -> int:
-    """Return a TCP port of ``host`` that nobody listened on a moment ago."""
+    """Return a TCP port of ``host`` that nobody listened on a moment ago; raises OSError for another machine's address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for port in _random.sample(_CHOICE, _TRIES):
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -21,8 +21,7 @@ def free_port(host: str) -> int:
             except OSError:
                 continue
             return port
-    with socket.socket(
-        family, socket.SOCK_STREAM
-    ) as probe:  # whatever the system has; an address that is not ours fails
+    # Whatever the system has; where the address is not this machine's, this says so.
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from embedded.ports import free_port
-from tests.e2e.installation import ROOT, Installation, clean_environment, wait_until
+from tests.dashboard_process import serving
+from tests.e2e.installation import Installation
 from tests.fakes.missing_parts import missing
 from tests.integration.collectors.conftest import containers, daemon, image
 
@@ -61,21 +58,5 @@ def page(browser: Browser) -> Page:
 @pytest.fixture
 def full_dashboard() -> Iterator[str]:
     """The address of a dashboard with something on every page, in our colours: they are read from where it runs."""
-    port = free_port("127.0.0.1")
-    script = ROOT / "tests/fakes/dashboard_script.py"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "crossfade.dashboard", "--port", str(port), "--script", str(script)],
-        cwd=ROOT, env=clean_environment(PYTHONPATH=str(ROOT)),
-    )  # fmt: skip
-
-    def listens() -> bool:
-        assert process.poll() is None
-        with socket.socket() as one:
-            return one.connect_ex(("127.0.0.1", port)) == 0
-
-    try:
-        wait_until("the dashboard listens", listens)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(20)
+    with serving() as url:
+        yield url

@@ -272,26 +272,27 @@ async def test_whoever_finds_a_failing_device_being_tried_does_not_wait(make_dev
         await trying
 
 
-CYCLE_SECONDS = 2.0
-MOST_MISSED = 0.1
-"""The share of readings that a machine busy with other tests may miss; devices that held the places would cost half."""
+WELL_SECONDS = 3.0
+"""Between two readings of a well device, which take some hundredths: a machine busy with other tests keeps to it, too."""
+ODD_SECONDS = 1.0
 
 
 class Fleet:
-    """Devices that are read as the collecting process reads them, every two seconds, ten at once."""
+    """Devices that are read as the collecting process reads them, each at its interval, ten at once."""
 
-    def __init__(self, devices: Mapping[str, Device]) -> None:
+    def __init__(self, well: Mapping[str, Device], odd: Mapping[str, Device]) -> None:
         self.told: list[Draft] = []
         self.read: Counter[str] = Counter()
         self._scheduler = Scheduler(self._publish, limit=10, ready=self._ready)
-        for name, device in devices.items():
+        for name, device in {**well, **odd}.items():
+            seconds = WELL_SECONDS if name in well else ODD_SECONDS
             session = Session(
                 device,
-                cycle_seconds=0.8 * CYCLE_SECONDS,
+                cycle_seconds=0.8 * seconds,
                 breaker=DeviceBreaker(first_seconds=0.2, cap_seconds=0.5),
             )
             self._scheduler.add(
-                SystemCollector(session), Pace(CYCLE_SECONDS), judge=device_judge(name, {}), remote=True
+                SystemCollector(session), Pace(seconds), judge=device_judge(name, {}), remote=True
             )
         self.schedules = self._scheduler.schedules
 
@@ -333,7 +334,7 @@ class Fleet:
 
 
 async def test_devices_that_misbehave_harm_no_other(make_device: Make) -> None:
-    """Twelve well devices and six others over ten places: each well one is read eight times, and never fails."""
+    """Twelve well devices and six others over ten places: each well one is read ten times, and never fails."""
     well = [await make_device() for _ in range(12)]
     hanging, lying, cutting = [
         await make_device(habit) for habit in (Habit.HANGING, Habit.LYING, Habit.CUTTING)
@@ -348,7 +349,7 @@ async def test_devices_that_misbehave_harm_no_other(make_device: Make) -> None:
         "vanishing": vanishing.device("vanishing"),
         "rebooting": rebooting.device("rebooting"),
     }
-    async with Fleet({**healthy, **others}) as fleet:
+    async with Fleet(healthy, others) as fleet:
         await fleet.until("they were read once", lambda: {"vanishing", "rebooting"} <= fleet.read.keys())
         await vanishing.stop()
         await rebooting.stop()
@@ -360,10 +361,9 @@ async def test_devices_that_misbehave_harm_no_other(make_device: Make) -> None:
             await fleet.until_status(name, "unreachable")
         await fleet.until_status("changed", "down")
         await fleet.until_status("lying", "degraded")
-        await fleet.until("each was read eight times", lambda: all(fleet.read[name] >= 8 for name in healthy))
-    ticks = [each.ticks for each in fleet.schedules if device_of(next(iter(each.streams))) in healthy]
-    assert sum(each.failed for each in ticks) == 0, ticks
-    missed = sum(each.timed_out + each.skipped for each in ticks)
-    assert missed <= MOST_MISSED * sum(each.read for each in ticks), ticks
+        await fleet.until("each was read ten times", lambda: all(fleet.read[name] >= 10 for name in healthy))
+    for schedule in fleet.schedules:
+        if device_of(next(iter(schedule.streams))) in healthy:
+            assert (schedule.ticks.failed, schedule.ticks.timed_out) == (0, 0), schedule.ticks
     assert {fleet.status(name) for name in healthy} == {"unknown"}, "up until the end"
     assert fleet.kinds("rebooting").count(Kind.DEVICE_RESTARTED) == 1

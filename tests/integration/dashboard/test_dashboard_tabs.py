@@ -2,54 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import httpx
 import pytest
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import ClientConnection, connect
 
 from dashboard.identity import COOKIE
-from embedded.ports import free_port
+from tests.dashboard_process import serving
 
-ROOT = Path(__file__).parents[3]
 DEADLINE_SECONDS = 60
 BROWSER = "2|01020304|0a0b0c0d|1790000000"
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return where the pages are served over a host that is read every two seconds."""
-    port, place = free_port("127.0.0.1"), tmp_path_factory.mktemp("dashboard")
-    command = [sys.executable, "-m", "crossfade.dashboard", "--port", str(port)]
-    command += ["--script", str(ROOT / "tests/fakes/dashboard_script.py")]
-    with (place / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=place, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=log, stderr=log
-        )
-    try:
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while True:
-            assert process.poll() is None, (place / "log").read_text()
-            try:
-                httpx.get(f"http://127.0.0.1:{port}/_stcore/health", timeout=5)
-                break
-            except httpx.TransportError:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait(10)
+def address() -> Iterator[str]:
+    """Return where the pages are served."""
+    with serving() as url:
+        yield url.removeprefix("http://")
 
 
 @contextmanager

@@ -254,6 +254,12 @@ def test_a_free_port_is_free():
     port = free_port("127.0.0.1")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", port))
+    assert port < 32_768, "where systems begin to give ports to outgoing connections"
+
+
+def test_no_port_is_free_on_another_machine():
+    with pytest.raises(OSError, match="assign"):
+        free_port("192.0.2.1")
 
 
 @pytest.mark.parametrize("program", ["initdb", "postgres", "pg_ctl"])

@@ -247,6 +247,7 @@ async def test_row_changes_that_a_limit_passes_over_are_read_back(
         await client.has(stream, 12_001)
         assert client.of(stream) == whole(12_001)
         noticed = (await client.service.health()).counters
+        assert noticed["backfilled"] >= 1, "what the limit passed over"
         assert noticed.get("silences", 0) + noticed.get("reconnects", 0) >= 1, "by events or by heartbeats"
 
 

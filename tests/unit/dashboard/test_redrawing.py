@@ -192,6 +192,40 @@ def test_a_fragment_that_its_page_has_dropped_meanwhile_does_no_harm() -> None:
     assert tabs.due() == []
 
 
+@pytest.mark.parametrize("trouble", ["draw hangs", "draw forgets a tab", "a page's picture fails"])
+def test_whatever_fails_pages_go_on_by_their_timers_and_it_is_tried_again(trouble: str) -> None:
+    tries = 0
+
+    async def draw(wanted: Mapping[str, Sequence[str]]) -> Mapping[str, Said]:
+        nonlocal tries
+        tries += 1
+        if trouble == "draw hangs":
+            await asyncio.get_running_loop().create_future()
+        return {}
+
+    def differs() -> bool:
+        nonlocal tries
+        if trouble == "a page's picture fails":
+            tries += 1
+            raise KeyError("a host that went")
+        return True
+
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        redrawing = Redrawing(draw, clock=loop.time)
+        redrawing.drawn(ONE, differs, 1.0)
+        running = asyncio.create_task(redrawing.run())
+        await asyncio.sleep(12)
+        assert not running.done()
+        assert not redrawing.works
+        assert tries >= 2
+        running.cancel()
+        await asyncio.wait({running})
+
+    with virtual_time.runner() as runner:
+        runner.run(play())
+
+
 def test_it_runs_on_after_streamlit_could_not_be_asked_and_says_so_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
